@@ -1,0 +1,41 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+)
+
+// startMetrics sets MeterProvider and registry. It starts no goroutine: metrics
+// are collected when they are asked for.
+func (t *Telemetry) startMetrics(cfg Config) error {
+	registry := prometheus.NewRegistry()
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "postern_build_info",
+		Help: "Always 1; the labels say what is running.",
+	}, []string{"service", "version"})
+	build.WithLabelValues(cfg.Service, cfg.Version).Set(1)
+	for _, c := range []prometheus.Collector{
+		build,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(c); err != nil {
+			return err
+		}
+	}
+	exporter, err := otelprom.New(
+		otelprom.WithRegisterer(registry),
+		otelprom.WithoutScopeInfo(),
+		otelprom.WithoutTargetInfo(),
+	)
+	if err != nil {
+		return err
+	}
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	t.registry = registry
+	t.MeterProvider = provider
+	t.shutdown = append(t.shutdown, provider.Shutdown)
+	return nil
+}
