@@ -1,0 +1,43 @@
+package sdk
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/postern-dev/postern/internal/unixsocket"
+)
+
+func TestAllowedUIDs(t *testing.T) {
+	t.Parallel()
+	own := uint32(os.Getuid())
+	allowed, err := parseUIDs([]string{"4711", " 4712"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid, want := range map[uint32]bool{own: true, 4711: true, 4712: true, 4713: false, 65534: false} {
+		if err := allowed.authorize(t.Context(), unixsocket.Peer{UID: uid}, "/x/y"); (err == nil) != want {
+			t.Errorf("authorize(%d) = %v", uid, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "root", "4294967296"} {
+		if _, err := parseUIDs([]string{text}); err == nil {
+			t.Errorf("parseUIDs(%q) = nil", text)
+		}
+	}
+}
+
+func TestNewInstanceName(t *testing.T) {
+	t.Parallel()
+	first, err := newInstanceName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := newInstanceName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first == second || len(first) > 49 || strings.Contains(first, "/") {
+		t.Errorf("names are %q and %q", first, second)
+	}
+}
