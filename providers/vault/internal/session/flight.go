@@ -1,0 +1,82 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// loginTimeout bounds a login that outlives who began it.
+const loginTimeout = 30 * time.Second
+
+// flight is a login on its way, which several fetches wait for. Each may leave
+// alone; it is cancelled when the last has left. The Manager's mutex guards it;
+// grant and err do not change once done is closed.
+type flight struct {
+	waiters int
+	cancel  context.CancelFunc
+	done    chan struct{}
+	grant   *Grant
+	err     error
+}
+
+// join waits for the flight in slot, which is one of e's, and begins one with
+// use if there is none. The mutex is held when it is called, and not when it
+// returns.
+func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use) (*Grant, error) {
+	f := *slot
+	if f == nil {
+		// Values stay, for the trace; the end of the first caller does not end it.
+		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+		f = &flight{cancel: cancel, done: make(chan struct{})}
+		*slot = f
+		go func() {
+			defer cancel()
+			grant, err := m.login(flightCtx, use)
+			m.land(e, slot, f, grant, err)
+		}()
+	}
+	f.waiters++
+	m.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.grant, f.err
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-f.done: // it landed just now, and counts on this waiter
+		return f.grant, f.err
+	default:
+	}
+	f.waiters--
+	if f.waiters == 0 {
+		f.cancel()
+		if *slot == f {
+			*slot = nil // who comes now begins anew
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// land ends a flight. A login's grant becomes the current one, a trial's waits
+// for Settle; one that nobody waits for any more is revoked.
+func (m *Manager) land(e *entry, slot **flight, f *flight, grant *Grant, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if *slot == f {
+		*slot = nil
+	}
+	f.grant, f.err = grant, err
+	close(f.done)
+	switch {
+	case grant == nil:
+	case f.waiters == 0 || m.entries[e.identity] != e:
+		m.doom(grant)
+	case slot == &e.login:
+		m.adopt(e, grant)
+	default:
+		grant.trials = f.waiters
+	}
+}

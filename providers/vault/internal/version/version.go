@@ -1,0 +1,146 @@
+// Package version makes the versions of objects.
+//
+// # Decision
+//
+// A version is shown to everybody who may read SecretProviderClassPodStatus
+// objects. It must change if and only if what the object puts into the volume
+// changes, be the same after a restart and on every node, and tell nothing of
+// the content. A key to sign with would have to be kept somewhere, in a
+// Kubernetes Secret or on each node's disk: neither is wanted. So:
+//
+//   - A kv version 2 secret has a version of its own. It is used, with the time
+//     of its creation, as a secret that was destroyed and made anew begins at 1
+//     again. Nothing of the content goes in.
+//   - A credential with a lease is as unique as its lease's id, which is hashed:
+//     the id is random, so that the hash tells nothing.
+//   - For all else only the content tells. It goes through PBKDF2 with SHA-256
+//     and [iterations] rounds, salted with all of the object's configuration.
+//     That is about 20 ms of one core for a guess, and as much for an honest
+//     answer; answers that were seen lately are remembered. A secret that can be
+//     guessed in a few million tries is not safe behind that: those who can
+//     should use kv version 2.
+//
+// The object's configuration, the file's mode and the server are part of every
+// version.
+package version
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/postern-dev/postern/providers/vault/internal/params"
+	"github.com/postern-dev/postern/providers/vault/internal/store"
+)
+
+const (
+	iterations = 100_000
+	// maxRemembered bounds the memory of a Maker; 64 bytes each.
+	maxRemembered = 4096
+	size          = 16
+)
+
+// Maker makes versions. It remembers those of lately seen contents under a keyed
+// hash, whose key it alone has.
+type Maker struct {
+	key []byte
+
+	mu         sync.Mutex
+	remembered map[[sha256.Size]byte]string
+}
+
+// New returns a Maker.
+func New() *Maker {
+	return &Maker{key: []byte(rand.Text()), remembered: make(map[[sha256.Size]byte]string)}
+}
+
+// Input is what an object's version depends on.
+type Input struct {
+	Endpoint store.Endpoint
+	Object   params.Object
+	// Mode is the file's.
+	Mode     fs.FileMode
+	Answer   *store.Answer
+	Contents []byte
+}
+
+// Of returns the version of an object.
+func (m *Maker) Of(in Input) (string, error) {
+	config := configOf(in)
+	if id := in.Answer.LeaseID(); id != "" {
+		return digest(config, id), nil
+	}
+	if number, created, ok := versioned(in); ok {
+		return number + "-" + digest(config, number, created), nil
+	}
+	return m.slow(config, in.Contents)
+}
+
+// versioned returns the version of a kv version 2 secret. Whole envelopes hold
+// more than the version is of (the metadata), so that they do not count, and
+// neither does what merely looks like it.
+func versioned(in Input) (number, created string, ok bool) {
+	_, metadata, ok := in.Answer.Versioned()
+	if !ok || !in.Object.Request.ReadOnly() || !strings.Contains(in.Object.Request.Path, "/data/") {
+		return "", "", false
+	}
+	if in.Object.Key == "" && in.Object.Format != params.Data {
+		return "", "", false
+	}
+	n, isNumber := metadata["version"].(json.Number)
+	created, isText := metadata["created_time"].(string)
+	return n.String(), created, isNumber && isText && n != "" && created != ""
+}
+
+func configOf(in Input) string {
+	o := in.Object
+	return join("postern-vault-1", in.Endpoint.Address, in.Endpoint.Namespace, o.Name, o.ReadKey(),
+		o.Key, string(o.Format), string(o.Encoding), fmt.Sprintf("%o", in.Mode))
+}
+
+// join writes parts so that no two lists of parts give the same text.
+func join(parts ...string) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "%d:%s", len(p), p)
+	}
+	return b.String()
+}
+
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(join(parts...)))
+	return base64.RawURLEncoding.EncodeToString(sum[:size])
+}
+
+func (m *Maker) slow(config string, contents []byte) (string, error) {
+	mac := hmac.New(sha256.New, m.key)
+	mac.Write([]byte(join(config)))
+	mac.Write(contents)
+	known := [sha256.Size]byte(mac.Sum(nil))
+	m.mu.Lock()
+	version, ok := m.remembered[known]
+	m.mu.Unlock()
+	if ok {
+		return version, nil
+	}
+	// HMAC hashes a long password at once: the cost does not depend on its size.
+	sum, err := pbkdf2.Key(sha256.New, string(contents), []byte(config), iterations, size)
+	if err != nil {
+		return "", fmt.Errorf("derive version: %w", err)
+	}
+	version = base64.RawURLEncoding.EncodeToString(sum)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.remembered) >= maxRemembered {
+		clear(m.remembered)
+	}
+	m.remembered[known] = version
+	return version, nil
+}
