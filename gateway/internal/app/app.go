@@ -1,0 +1,196 @@
+// Package app assembles the gateway: flags, telemetry, registry, service and
+// their lives.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/postern-dev/postern/gateway/internal/fetch"
+	"github.com/postern-dev/postern/gateway/internal/hardening"
+	"github.com/postern-dev/postern/gateway/internal/registry"
+	"github.com/postern-dev/postern/gateway/internal/service"
+	"github.com/postern-dev/postern/internal/daemon"
+	"github.com/postern-dev/postern/internal/logkey"
+	"github.com/postern-dev/postern/internal/rpc"
+	"github.com/postern-dev/postern/internal/telemetry"
+	"github.com/postern-dev/postern/internal/unixsocket"
+	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
+)
+
+const (
+	// scope names the instruments of the gateway.
+	scope = "github.com/postern-dev/postern/gateway"
+	// socketName is what the driver expects in the gateway's directory.
+	socketName = "gateway.sock"
+	// messageSlack is what a message may have beyond the contents, paths and
+	// ids that --max-response-bytes counts.
+	messageSlack = 1 << 20
+	// minMessage is the least limit of messages with the driver.
+	minMessage = 16 << 20
+	// flushTimeout bounds how long the last spans may take to leave.
+	flushTimeout = 5 * time.Second
+)
+
+// Run is the gateway: it parses the flags and serves until ctx ends.
+func Run(ctx context.Context, env daemon.Env) error {
+	var args arguments
+	if err := args.flags().Parse(env); err != nil {
+		return err
+	}
+	cfg, err := args.resolve()
+	if err != nil {
+		return err
+	}
+	build := daemon.BuildInfo()
+	tel, err := telemetry.New(ctx, telemetry.Config{
+		Service:   "postern-gateway",
+		Version:   build.Version,
+		LogLevel:  args.logLevel,
+		LogFormat: args.logFormat,
+		Stderr:    env.Stderr,
+		Getenv:    env.Getenv,
+	})
+	if err != nil {
+		return fmt.Errorf("set up telemetry: %w", err)
+	}
+	err = serve(ctx, cfg, tel, build.Version)
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	return errors.Join(err, tel.Shutdown(flush))
+}
+
+func serve(ctx context.Context, cfg config, tel *telemetry.Telemetry, version string) error {
+	g, err := newGateway(cfg, tel, version)
+	if err != nil {
+		return err
+	}
+	if err := g.harden(ctx); err != nil {
+		return err
+	}
+	return g.run(ctx)
+}
+
+// gateway is all parts put together.
+type gateway struct {
+	cfg      config
+	tel      *telemetry.Telemetry
+	registry *registry.Registry
+	fetcher  *fetch.Fetcher
+	server   *rpc.Server
+	admin    *daemon.Admin
+	// listening is set while the socket is there.
+	listening atomic.Bool
+}
+
+func newGateway(cfg config, tel *telemetry.Telemetry, version string) (*gateway, error) {
+	g := &gateway{cfg: cfg, tel: tel}
+	var err error
+	if g.registry, err = registry.New(registry.Config{
+		NativeDir:       cfg.providersDir,
+		LegacyDirs:      cfg.legacyDirs,
+		MaxMessageBytes: cfg.maxResponseBytes + messageSlack,
+		DialOptions:     []grpc.DialOption{tel.ClientOption()},
+		Logger:          tel.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if g.fetcher, err = fetch.New(fetch.Config{
+		Providers:        g.registry,
+		MaxResponseBytes: cfg.maxResponseBytes,
+		Logger:           tel.Logger,
+		Tracer:           tel.Tracer(scope),
+		Meter:            tel.Meter(scope),
+	}); err != nil {
+		return nil, err
+	}
+	if g.server, err = newServer(g, version); err != nil {
+		return nil, err
+	}
+	if err := observe(tel.Meter(scope), g.registry, g.fetcher); err != nil {
+		return nil, err
+	}
+	g.admin, err = daemon.NewAdmin(daemon.AdminConfig{
+		Addr:      cfg.metricsAddr,
+		Telemetry: tel,
+		Ready:     g.ready,
+		Logger:    tel.Logger,
+	})
+	return g, err
+}
+
+// newServer returns the server for the driver.
+func newServer(g *gateway, version string) (*rpc.Server, error) {
+	svc, err := service.New(service.Config{Fetcher: g.fetcher, Providers: g.registry, Version: version})
+	if err != nil {
+		return nil, err
+	}
+	server, err := rpc.NewServer(rpc.Config{
+		Name:            "gateway",
+		Logger:          g.tel.Logger,
+		Telemetry:       g.tel,
+		Authorize:       service.Authorize(g.cfg.allowedUIDs),
+		MaxMessageBytes: max(minMessage, g.cfg.maxResponseBytes+messageSlack),
+		DrainTimeout:    g.cfg.drainTimeout,
+		Health:          map[string]func(context.Context) error{"registry": g.registry.Ready},
+	})
+	if err != nil {
+		return nil, err
+	}
+	gatewayv1.RegisterGatewayServiceServer(server, svc)
+	return server, nil
+}
+
+// harden does what this system has to keep the process' memory to itself.
+func (g *gateway) harden(ctx context.Context) error {
+	result, err := hardening.Apply()
+	if err != nil {
+		return fmt.Errorf("harden the process: %w", err)
+	}
+	if !result.MemoryLocked {
+		g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "memory is not locked and may be swapped out",
+			slog.String(logkey.Reason, result.MemoryReason))
+	}
+	return nil
+}
+
+// ready reports whether the driver can call.
+func (g *gateway) ready(ctx context.Context) error {
+	if !g.listening.Load() {
+		return errors.New("the gateway's socket is not there")
+	}
+	return g.registry.Ready(ctx)
+}
+
+// run serves until ctx ends. The providers' connections outlive the server, so
+// that calls under way can finish.
+func (g *gateway) run(ctx context.Context) error {
+	path := filepath.Join(g.cfg.listenDir, socketName)
+	listener, err := unixsocket.Listen(ctx, unixsocket.ListenConfig{
+		Path: path, UID: unixsocket.Unowned, GID: unixsocket.Unowned,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for the driver: %w", err)
+	}
+	g.listening.Store(true)
+	g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "gateway listens", slog.String(logkey.Socket, path))
+	providers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	return daemon.Group(ctx,
+		func(context.Context) error { return g.registry.Run(providers) },
+		func(ctx context.Context) error {
+			defer stop()
+			defer g.listening.Store(false)
+			return g.server.Run(ctx, listener)
+		},
+		g.admin.Run,
+		daemon.TrimMemory,
+	)
+}

@@ -1,0 +1,127 @@
+package fetch
+
+import (
+	"slices"
+	"sync"
+)
+
+// maxInstances bounds the instances that are remembered of a volume. It sees
+// one more with each upgrade of its provider.
+const maxInstances = 8
+
+// volumes remembers who served which volume, and counts.
+//
+// Invariants:
+//  1. mu guards all below it.
+//  2. It holds at most limit volumes; the one whose last fetch is longest ago
+//     makes room. A volume that is not here can be released all the same: then
+//     every provider is told.
+//  3. counts holds, by provider, exactly the volumes of byID, and no zeros.
+type volumes struct {
+	limit int
+
+	mu       sync.Mutex
+	byID     map[string]*volume
+	clock    uint64
+	counts   map[string]uint32
+	inFlight map[string]uint32
+}
+
+// volume is one that was fetched for and not released.
+type volume struct {
+	provider string
+	// instances are the ids of those that were asked.
+	instances []uint64
+	// last is the clock at its last fetch.
+	last uint64
+}
+
+func newVolumes(limit int) *volumes {
+	return &volumes{
+		limit:    limit,
+		byID:     map[string]*volume{},
+		counts:   map[string]uint32{},
+		inFlight: map[string]uint32{},
+	}
+}
+
+// asked records that an instance is asked for a volume.
+func (v *volumes) asked(id, provider string, instance uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	vol, ok := v.byID[id]
+	if ok && vol.provider != provider {
+		v.dropLocked(id)
+		ok = false
+	}
+	if !ok {
+		if len(v.byID) >= v.limit {
+			v.dropLocked(v.oldestLocked())
+		}
+		vol = &volume{provider: provider}
+		v.byID[id] = vol
+		v.counts[provider]++
+	}
+	v.clock++
+	vol.last = v.clock
+	if slices.Contains(vol.instances, instance) {
+		return
+	}
+	if len(vol.instances) == maxInstances {
+		vol.instances = slices.Delete(vol.instances, 0, 1)
+	}
+	vol.instances = append(vol.instances, instance)
+}
+
+// released forgets a volume and returns what was known of it.
+func (v *volumes) released(id string) (volume, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	vol, ok := v.byID[id]
+	if !ok {
+		return volume{}, false
+	}
+	v.dropLocked(id)
+	return *vol, true
+}
+
+func (v *volumes) dropLocked(id string) {
+	provider := v.byID[id].provider
+	delete(v.byID, id)
+	if v.counts[provider]--; v.counts[provider] == 0 {
+		delete(v.counts, provider)
+	}
+}
+
+// oldestLocked looks at all: it is called only where a driver never releases.
+func (v *volumes) oldestLocked() string {
+	var oldest string
+	var last uint64
+	for id, vol := range v.byID {
+		if last == 0 || vol.last < last {
+			oldest, last = id, vol.last
+		}
+	}
+	return oldest
+}
+
+// begin counts a fetch under way; the returned function ends it.
+func (v *volumes) begin(provider string) (end func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.inFlight[provider]++
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.inFlight[provider]--; v.inFlight[provider] == 0 {
+			delete(v.inFlight, provider)
+		}
+	}
+}
+
+// usage tells how much a provider is used.
+func (v *volumes) usage(provider string) Usage {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return Usage{InFlight: v.inFlight[provider], Volumes: v.counts[provider]}
+}
