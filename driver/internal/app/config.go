@@ -1,0 +1,116 @@
+// Package app wires the driver together.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postern-dev/postern/internal/daemon"
+)
+
+// flags are the command line as it was given.
+type flags struct {
+	endpoint       string
+	nodeID         string
+	kubeconfig     string
+	spcDir         string
+	gatewayDir     string
+	gatewayUID     int
+	providersDir   string
+	providerUIDs   []string
+	legacyDirs     []string
+	kubeletRoot    string
+	volumeSize     int
+	stagingDir     string
+	allowOverrides bool
+	metricsAddr    string
+	pprof          bool
+	logLevel       string
+	logFormat      string
+	drainTimeout   time.Duration
+}
+
+// newFlags declares the command line.
+func newFlags(f *flags) *daemon.Flags {
+	set := daemon.NewFlags("postern-driver", "Mounts secrets of external stores into pods: a CSI node driver.")
+	set.Group("Node")
+	set.String(&f.nodeID, "node-id", "", "name of this node in Kubernetes (required)")
+	set.String(&f.endpoint, "endpoint", "unix:///csi/csi.sock", "CSI socket for kubelet")
+	set.String(&f.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "kubelet's --root-dir; volumes are mounted below it only")
+	set.Int(&f.volumeSize, "volume-size", 16<<20, "how much a volume may hold, in bytes; memory is taken only for what it holds")
+	set.String(&f.stagingDir, "staging-dir", "/run/postern/staging", "directory of the driver's own, used on kernels without detached mounts")
+	set.Duration(&f.drainTimeout, "drain-timeout", 20*time.Second, "how long calls under way may go on when the driver is told to stop")
+
+	set.Group("SecretProviderClasses")
+	set.String(&f.kubeconfig, "kubeconfig", "", "kubeconfig file; default: the pod's service account")
+	set.String(&f.spcDir, "spc-dir", "", "read SecretProviderClasses from YAML files in this directory and use no Kubernetes API")
+	set.Bool(&f.allowOverrides, "allow-parameter-overrides", false,
+		"let pods override parameters of their SecretProviderClass by volumeAttributes, as the upstream driver does")
+
+	set.Group("Gateway and providers")
+	set.String(&f.gatewayDir, "gateway-dir", "/run/postern/gateway", "directory of the gateway's socket; the driver makes it")
+	set.Int(&f.gatewayUID, "gateway-uid", 0, "uid that the gateway runs as; its group has the same number")
+	set.String(&f.providersDir, "providers-dir", "/run/postern/providers", "directory of the providers' directories; the driver makes them")
+	set.StringSlice(&f.providerUIDs, "provider-uids", nil, "providers and the uids that they run as, such as vault=65011,aws=65012")
+	set.StringSlice(&f.legacyDirs, "legacy-providers-dirs",
+		[]string{"/etc/kubernetes/secrets-store-csi-providers", "/var/run/secrets-store-csi-providers"},
+		"directories of sockets of providers made for the upstream driver, opened to the gateway's group")
+
+	set.Group("Observability")
+	set.String(&f.metricsAddr, "metrics-addr", ":8095", "address of /metrics, /healthz and /readyz; empty: none")
+	set.Bool(&f.pprof, "pprof", false, "serve /debug/pprof on the metrics address")
+	set.String(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	set.String(&f.logFormat, "log-format", "json", "json or text")
+	return set
+}
+
+// socketPath is the path of a CSI endpoint: unix:///path, unix:/path or a path.
+func socketPath(endpoint string) (string, error) {
+	path := endpoint
+	if strings.Contains(endpoint, ":") {
+		parsed, err := url.Parse(endpoint)
+		if err != nil || parsed.Scheme != "unix" || parsed.Host != "" {
+			return "", fmt.Errorf("endpoint %q is not a unix socket: write unix:///path/csi.sock", endpoint)
+		}
+		path = parsed.Path
+	}
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("endpoint %q has no absolute path: write unix:///path/csi.sock", endpoint)
+	}
+	return path, nil
+}
+
+// parseUIDs reads name=uid pairs.
+func parseUIDs(pairs []string) (map[string]int, error) {
+	uids := make(map[string]int, len(pairs))
+	owners := make(map[int]string, len(pairs))
+	for _, pair := range pairs {
+		name, text, ok := strings.Cut(pair, "=")
+		uid, err := strconv.Atoi(text)
+		if !ok || name == "" || err != nil || uid < 0 {
+			return nil, fmt.Errorf("provider uid %q is not name=uid", pair)
+		}
+		if other, taken := owners[uid]; taken && other != name {
+			return nil, fmt.Errorf("providers %q and %q have the same uid %d: each needs its own, by which the gateway tells them apart", other, name, uid)
+		}
+		uids[name], owners[uid] = uid, name
+	}
+	return uids, nil
+}
+
+func (f *flags) validate() error {
+	switch {
+	case f.nodeID == "":
+		return errors.New("--node-id is required: the node's name, by the downward API's spec.nodeName")
+	case f.spcDir != "" && f.kubeconfig != "":
+		return errors.New("--spc-dir and --kubeconfig exclude one another")
+	case f.volumeSize <= 0:
+		return fmt.Errorf("--volume-size %d is not a size", f.volumeSize)
+	}
+	return nil
+}

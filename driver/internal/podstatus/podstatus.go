@@ -1,0 +1,161 @@
+// Package podstatus tells Kubernetes, and so its users, how the volumes of this
+// node are: it writes SecretProviderClassPodStatus objects and events on pods.
+//
+// It does so beside the work, never within it: a call only leaves a note, and
+// a mount is neither slowed down nor failed by an API server that is slow,
+// down or refusing. Nothing of what is written is ever read back to decide
+// what to do on the node.
+package podstatus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	apiv1 "github.com/postern-dev/postern/driver/api/v1"
+	"github.com/postern-dev/postern/driver/internal/kube"
+	"github.com/postern-dev/postern/internal/logkey"
+)
+
+// Pod names a pod.
+type Pod struct {
+	Namespace, Name, UID string
+}
+
+// Object is a mounted object, with its version.
+type Object struct {
+	ID, Version string
+}
+
+// Status is how a volume is.
+type Status struct {
+	Pod                 Pod
+	SecretProviderClass string
+	// VolumeID is the CSI volume id.
+	VolumeID string
+	// TargetPath is where the volume is on this node.
+	TargetPath string
+	// Objects are what is mounted, in any order.
+	Objects []Object
+	// LastRefresh is when the objects were last fetched with success. Zero:
+	// now.
+	LastRefresh time.Time
+	// Failure is set while refreshing fails, and the last good content stays.
+	Failure *Failure
+}
+
+// Failure is why a refresh failed.
+type Failure struct {
+	// Reason is a word such as ACCESS_DENIED or StoreUnavailable.
+	Reason string
+	// Message says what to do. It must hold no secret.
+	Message string
+}
+
+// Statuses keeps SecretProviderClassPodStatus objects. Its errors are told
+// apart by the functions of k8s.io/apimachinery/pkg/api/errors.
+type Statuses interface {
+	PodStatus(ctx context.Context, namespace, name string) (*apiv1.SecretProviderClassPodStatus, error)
+	CreatePodStatus(ctx context.Context, status *apiv1.SecretProviderClassPodStatus) (*apiv1.SecretProviderClassPodStatus, error)
+	// PatchPodStatus applies a JSON merge patch.
+	PatchPodStatus(ctx context.Context, namespace, name string, patch []byte) (*apiv1.SecretProviderClassPodStatus, error)
+}
+
+// Events keeps events on pods. Its errors are told apart like those of Statuses.
+type Events interface {
+	PodExists(ctx context.Context, namespace, name, uid string) (bool, error)
+	CreateEvent(ctx context.Context, event kube.Event) error
+	RepeatEvent(ctx context.Context, event kube.Event) error
+}
+
+// Config is what New needs.
+type Config struct {
+	// Node is this node's name.
+	Node     string
+	Statuses Statuses
+	Events   Events
+	Logger   *slog.Logger
+}
+
+// Recorder writes statuses and events.
+//
+// Invariants:
+//  1. No method but Run blocks on the API server, or fails.
+//  2. Of a volume's statuses the latest is written, and only if it differs
+//     from what is there. What comes in between may never be written.
+//  3. What waits to be written is bounded; beyond the bound it is dropped, and
+//     the log says so.
+type Recorder struct {
+	logger   *slog.Logger
+	queue    *queue
+	statuses *statusWriter
+	events   *eventWriter
+}
+
+// New returns a Recorder. Nothing is written until Run.
+func New(cfg Config) (*Recorder, error) {
+	switch {
+	case cfg.Node == "":
+		return nil, errors.New("recorder needs the node's name")
+	case cfg.Statuses == nil || cfg.Events == nil:
+		return nil, errors.New("recorder needs where to write statuses and events")
+	case cfg.Logger == nil:
+		return nil, errors.New("recorder needs a logger")
+	}
+	return &Recorder{
+		logger:   cfg.Logger,
+		queue:    newQueue(cfg.Logger),
+		statuses: newStatusWriter(cfg.Statuses, cfg.Node),
+		events:   newEventWriter(cfg.Events, cfg.Node),
+	}, nil
+}
+
+// Run writes until ctx ends, and then for up to three seconds what is left.
+func (r *Recorder) Run(ctx context.Context) error {
+	r.queue.run(ctx)
+	return nil
+}
+
+// Mounted notes how a volume is that is in place: after a mount, after a
+// refresh that changed it, and when refreshing fails or works again. It may be
+// called as often as one likes; what changed nothing is not written.
+func (r *Recorder) Mounted(status Status) {
+	if status.LastRefresh.IsZero() {
+		status.LastRefresh = time.Now()
+	}
+	status.Objects = slices.SortedFunc(slices.Values(status.Objects), func(a, b Object) int {
+		return strings.Compare(a.ID, b.ID)
+	})
+	write := func(ctx context.Context) error { return r.statuses.write(ctx, status) }
+	if r.queue.put(statusKey(status.VolumeID), write) {
+		return
+	}
+	r.logger.Warn("too much to write, a status is left out", logkey.Namespace, status.Pod.Namespace,
+		logkey.Pod, status.Pod.Name, logkey.SecretProviderClass, status.SecretProviderClass)
+}
+
+// Forget drops what is kept for a volume that was unpublished. Its status
+// object stays until Kubernetes collects it with its owner, the pod.
+func (r *Recorder) Forget(volumeID string) {
+	r.queue.drop(statusKey(volumeID))
+	r.statuses.forget(volumeID)
+}
+
+// Warn notes a warning on a pod. What was said within the last ten minutes is
+// counted rather than said again.
+func (r *Recorder) Warn(event Event) {
+	key, due := r.events.note(event, time.Now())
+	if !due {
+		return
+	}
+	if !r.queue.put(key.String(), func(ctx context.Context) error { return r.events.write(ctx, key) }) {
+		r.events.forget(key)
+		r.logger.Warn("too much to write, an event is left out", logkey.Namespace, event.Pod.Namespace,
+			logkey.Pod, event.Pod.Name, logkey.Reason, string(event.Reason))
+	}
+}
+
+func statusKey(volumeID string) string { return "status/" + volumeID }

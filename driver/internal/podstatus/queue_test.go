@@ -1,0 +1,133 @@
+package podstatus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestQueue_IsBounded(t *testing.T) {
+	t.Parallel()
+	q := newQueue(slog.New(slog.DiscardHandler))
+	nothing := func(context.Context) error { return nil }
+	for i := range maxQueued {
+		if !q.put(fmt.Sprint(i), nothing) {
+			t.Fatalf("put %d refused", i)
+		}
+	}
+	if q.put("one more", nothing) {
+		t.Error("put beyond the bound accepted")
+	}
+	if !q.put("7", nothing) {
+		t.Error("put of a queued key refused")
+	}
+	q.drop("7")
+	if !q.put("one more", nothing) {
+		t.Error("put refused though there is room")
+	}
+}
+
+func TestQueue_OneTaskPerKeyConcurrentSafe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { q.run(ctx); close(ended) }()
+		var running, ran atomic.Int32
+		for i := range 100 {
+			q.put("k", func(context.Context) error {
+				if running.Add(1) != 1 {
+					t.Error("two tasks of one key at once")
+				}
+				<-time.After(time.Millisecond)
+				running.Add(-1)
+				ran.Add(1)
+				if i%2 == 0 {
+					return errors.New("again")
+				}
+				return nil
+			})
+			<-time.After(100 * time.Microsecond)
+		}
+		<-time.After(time.Hour)
+		if ran.Load() == 0 || q.len() != 0 {
+			t.Errorf("%d tasks ran, %d are left", ran.Load(), q.len())
+		}
+		cancel()
+		<-ended
+		if q.put("late", func(context.Context) error { return nil }) {
+			t.Error("put after the end accepted")
+		}
+	})
+}
+
+func TestQueue_DropWhileRunning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { q.run(ctx); close(ended) }()
+		ran := 0
+		q.put("k", func(context.Context) error {
+			ran++
+			<-time.After(time.Second)
+			return errors.New("again")
+		})
+		synctest.Wait()
+		q.put("k", func(context.Context) error { ran += 100; return nil })
+		q.drop("k")
+		<-time.After(time.Hour)
+		if ran != 1 || q.len() != 0 {
+			t.Errorf("ran %d times, %d left; want once and none", ran, q.len())
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		attempts int
+		most     time.Duration
+	}{{1, 500 * time.Millisecond}, {2, time.Second}, {7, 32 * time.Second}, {8, time.Minute}, {1000, time.Minute}} {
+		for range 100 {
+			if got := backoff(test.attempts); got < test.most/2 || got > test.most {
+				t.Errorf("after %d attempts: %v, want between %v and %v", test.attempts, got, test.most/2, test.most)
+			}
+		}
+	}
+}
+
+func TestStatusWriter_RemembersBounded(t *testing.T) {
+	t.Parallel()
+	w := newStatusWriter(nil, "n1")
+	for i := range maxKnown + 10 {
+		w.keep(fmt.Sprint(i), written{})
+	}
+	if n := len(w.known); n != maxKnown {
+		t.Errorf("%d remembered, want %d", n, maxKnown)
+	}
+}
+
+func TestEventWriter_IsBounded(t *testing.T) {
+	t.Parallel()
+	w := newEventWriter(nil, "n1")
+	now := time.Now()
+	for i := range maxSeries + 10 {
+		key, due := w.note(Event{Pod: Pod{UID: fmt.Sprint(i)}, Reason: ReasonMountFailed}, now)
+		if due != (i < maxSeries) {
+			t.Fatalf("event %d (%s): due %v", i, key, due)
+		}
+	}
+	if _, due := w.note(Event{Pod: Pod{UID: "new"}, Reason: ReasonMountFailed}, now.Add(seriesWindow)); !due || len(w.series) != 1 {
+		t.Errorf("after the window: due %v, %d kept; want it due and the others gone", due, len(w.series))
+	}
+}

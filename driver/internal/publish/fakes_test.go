@@ -1,0 +1,292 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	apiv1 "github.com/postern-dev/postern/driver/api/v1"
+	"github.com/postern-dev/postern/driver/internal/podstatus"
+	"github.com/postern-dev/postern/driver/internal/publish"
+	"github.com/postern-dev/postern/driver/internal/spc"
+	"github.com/postern-dev/postern/driver/internal/volume"
+	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
+	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
+	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
+)
+
+// memoryClasses holds SecretProviderClasses by namespace/name.
+type memoryClasses map[string]*apiv1.SecretProviderClass
+
+func (m memoryClasses) SecretProviderClass(_ context.Context, namespace, name string) (*apiv1.SecretProviderClass, error) {
+	class, ok := m[namespace+"/"+name]
+	if !ok {
+		return nil, spc.ErrNotFound
+	}
+	return class, nil
+}
+
+// failingClasses cannot be asked.
+type failingClasses struct{ err error }
+
+func (f failingClasses) SecretProviderClass(context.Context, string, string) (*apiv1.SecretProviderClass, error) {
+	return nil, f.err
+}
+
+// memoryCluster knows one service account, one node and whether the pod lives.
+type memoryCluster struct {
+	annotations, labels map[string]string
+	podGone             bool
+	err                 error
+}
+
+func (c *memoryCluster) ServiceAccountAnnotations(_ context.Context, _, _ string, keys []string) (map[string]string, error) {
+	return pick(c.annotations, keys), c.err
+}
+
+func (c *memoryCluster) NodeLabels(_ context.Context, _ string, keys []string) (map[string]string, error) {
+	return pick(c.labels, keys), c.err
+}
+
+func (c *memoryCluster) PodExists(context.Context, string, string, string) (bool, error) {
+	return !c.podGone, c.err
+}
+
+func pick(all map[string]string, keys []string) map[string]string {
+	picked := make(map[string]string)
+	for _, key := range keys {
+		if value, ok := all[key]; ok {
+			picked[key] = value
+		}
+	}
+	return picked
+}
+
+// memoryGateway answers with files, or waits until it is released or cancelled.
+type memoryGateway struct {
+	description *providerv1.DescribeResponse
+	response    *gatewayv1.FetchResponse
+	err         error
+	connected   bool
+	// block, if set, makes Fetch wait for it to be closed.
+	block chan struct{}
+
+	mu          sync.Mutex
+	fetched     []*gatewayv1.FetchRequest
+	released    []string
+	releaseErrs []error // the next answers of Release
+}
+
+func (g *memoryGateway) Connected() bool { return g.connected }
+
+func (g *memoryGateway) Describe(context.Context, string) (*providerv1.DescribeResponse, error) {
+	return g.description, nil
+}
+
+func (g *memoryGateway) Fetch(ctx context.Context, request *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+	g.mu.Lock()
+	g.fetched = append(g.fetched, request)
+	g.mu.Unlock()
+	if g.block != nil {
+		select {
+		case <-g.block:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return g.response, g.err
+}
+
+func (g *memoryGateway) Release(_ context.Context, volumeID string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.released = append(g.released, volumeID)
+	if len(g.releaseErrs) > 0 {
+		err := g.releaseErrs[0]
+		g.releaseErrs = g.releaseErrs[1:]
+		return err
+	}
+	return nil
+}
+
+func (g *memoryGateway) releases() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]string(nil), g.released...)
+}
+
+func (g *memoryGateway) fetches() []*gatewayv1.FetchRequest {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]*gatewayv1.FetchRequest(nil), g.fetched...)
+}
+
+// memoryVolumes remembers the contents of what is mounted, by target.
+type memoryVolumes struct {
+	err error
+
+	mu      sync.Mutex
+	mounted map[string]map[string]string
+}
+
+func (v *memoryVolumes) State(target string) (volume.State, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.mounted[target]; ok {
+		return volume.Complete, nil
+	}
+	return volume.NotMounted, nil
+}
+
+func (v *memoryVolumes) Publish(_ context.Context, spec volume.Spec) error {
+	if v.err != nil {
+		return v.err
+	}
+	files := make(map[string]string)
+	for _, file := range spec.Files {
+		files[file.Path] = fmt.Sprintf("%v %s", file.Mode, file.Contents.Reveal())
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mounted == nil {
+		v.mounted = make(map[string]map[string]string)
+	}
+	v.mounted[spec.Target] = files
+	return nil
+}
+
+func (v *memoryVolumes) Unpublish(_ context.Context, target string) error {
+	if v.err != nil {
+		return v.err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.mounted, target)
+	return nil
+}
+
+func (v *memoryVolumes) at(target string) map[string]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mounted[target]
+}
+
+// memoryRecorder keeps what it is told.
+type memoryRecorder struct {
+	mu       sync.Mutex
+	statuses []podstatus.Status
+	events   []podstatus.Event
+	forgot   []string
+}
+
+func (r *memoryRecorder) Mounted(status podstatus.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.statuses = append(r.statuses, status)
+}
+
+func (r *memoryRecorder) Forget(volumeID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgot = append(r.forgot, volumeID)
+}
+
+func (r *memoryRecorder) Warn(event podstatus.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event)
+}
+
+func (r *memoryRecorder) warnings() []podstatus.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]podstatus.Event(nil), r.events...)
+}
+
+// world is everything that a publisher needs, with one pod and one class that
+// work.
+type world struct {
+	classes  memoryClasses
+	cluster  *memoryCluster
+	gateway  *memoryGateway
+	volumes  *memoryVolumes
+	recorder *memoryRecorder
+	config   publish.Config
+}
+
+const (
+	target     = "/kubelet/pods/uid-1/volumes/kubernetes.io~csi/secrets/mount"
+	canary     = "canary-hunter2"
+	annotation = "eks.amazonaws.com/role-arn"
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	metrics, err := publish.NewMetrics(metricnoop.NewMeterProvider().Meter(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{
+		classes: memoryClasses{"shop/database": {
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "database"},
+			Spec:       apiv1.SecretProviderClassSpec{Provider: "vault", Parameters: map[string]string{"roleName": "shop"}},
+		}},
+		cluster: &memoryCluster{},
+		gateway: &memoryGateway{response: &gatewayv1.FetchResponse{
+			Files:   []*secretv1.File{{Path: "password", Mode: 0o640, Contents: []byte(canary)}},
+			Objects: []*secretv1.ObjectVersion{{Id: "password", Version: "1"}},
+		}},
+		volumes:  &memoryVolumes{},
+		recorder: &memoryRecorder{},
+	}
+	w.config = publish.Config{
+		NodeName:              "node-1",
+		SecretProviderClasses: w.classes,
+		Cluster:               w.cluster,
+		Gateway:               w.gateway,
+		Volumes:               w.volumes,
+		Recorder:              w.recorder,
+		Tracer:                tracenoop.NewTracerProvider().Tracer(""),
+		Metrics:               metrics,
+		Logger:                slog.New(slog.DiscardHandler),
+	}
+	return w
+}
+
+func (w *world) publisher(t *testing.T) *publish.Publisher {
+	t.Helper()
+	p, err := publish.New(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// request is a publish of the pod "shop/web" as kubelet asks for it.
+func request(t *testing.T, change func(volumeContext, secrets map[string]string)) publish.Request {
+	t.Helper()
+	volumeContext := map[string]string{
+		"secretProviderClass":                      "database",
+		"csi.storage.k8s.io/pod.name":              "web",
+		"csi.storage.k8s.io/pod.namespace":         "shop",
+		"csi.storage.k8s.io/pod.uid":               "uid-1",
+		"csi.storage.k8s.io/serviceAccount.name":   "web-sa",
+		"csi.storage.k8s.io/ephemeral":             "true",
+		"csi.storage.k8s.io/serviceAccount.tokens": `{"vault":{"token":"` + canary + `","expirationTimestamp":"2030-01-01T00:00:00Z"}}`,
+	}
+	secrets := map[string]string{}
+	if change != nil {
+		change(volumeContext, secrets)
+	}
+	r := publish.Request{VolumeID: "csi-1", Target: target}
+	if err := r.ParseContext(volumeContext, secrets); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

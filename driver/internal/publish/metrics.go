@@ -1,0 +1,76 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Metrics counts publishes. The first four have the upstream driver's names
+// and labels.
+type Metrics struct {
+	publish         metric.Int64Counter
+	publishErrors   metric.Int64Counter
+	unpublish       metric.Int64Counter
+	unpublishErrors metric.Int64Counter
+	duration        metric.Float64Histogram
+}
+
+const (
+	labelProvider  = attribute.Key("provider")
+	labelErrorType = attribute.Key("error_type")
+	labelOSType    = attribute.Key("os_type")
+)
+
+// NewMetrics registers the metrics with meter.
+func NewMetrics(meter metric.Meter) (*Metrics, error) {
+	m := &Metrics{}
+	var errs [5]error
+	m.publish, errs[0] = meter.Int64Counter("node_publish",
+		metric.WithDescription("Volumes published."))
+	m.publishErrors, errs[1] = meter.Int64Counter("node_publish_error",
+		metric.WithDescription("Publish calls that failed."))
+	m.unpublish, errs[2] = meter.Int64Counter("node_unpublish",
+		metric.WithDescription("Volumes unpublished."))
+	m.unpublishErrors, errs[3] = meter.Int64Counter("node_unpublish_error",
+		metric.WithDescription("Unpublish calls that failed."))
+	m.duration, errs[4] = meter.Float64Histogram("postern.driver.publish.duration",
+		metric.WithUnit("s"),
+		metric.WithDescription("How long publish calls take, up to kubelet's limit of two minutes."),
+		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120))
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// start makes those series that are known, so that alerts see them at zero.
+func (m *Metrics) start(ctx context.Context) {
+	m.unpublish.Add(ctx, 0, metric.WithAttributes(osType()))
+	m.unpublishErrors.Add(ctx, 0, metric.WithAttributes(osType()))
+}
+
+func osType() attribute.KeyValue { return labelOSType.String(runtime.GOOS) }
+
+// published counts one call, by its failure or by its provider.
+func (m *Metrics) published(ctx context.Context, provider string, started time.Time, err error) {
+	byProvider := metric.WithAttributes(labelProvider.String(provider), osType())
+	m.duration.Record(ctx, time.Since(started).Seconds(), byProvider)
+	if err == nil {
+		m.publish.Add(ctx, 1, byProvider)
+		return
+	}
+	m.publishErrors.Add(ctx, 1, metric.WithAttributes(labelProvider.String(provider), labelErrorType.String(errorType(err)), osType()))
+}
+
+func (m *Metrics) unpublished(ctx context.Context, err error) {
+	if err == nil {
+		m.unpublish.Add(ctx, 1, metric.WithAttributes(osType()))
+		return
+	}
+	m.unpublishErrors.Add(ctx, 1, metric.WithAttributes(osType()))
+}

@@ -1,0 +1,101 @@
+package publish_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postern-dev/postern/driver/internal/publish"
+)
+
+func TestParseContext(t *testing.T) {
+	t.Parallel()
+	r := request(t, func(volumeContext, secrets map[string]string) {
+		volumeContext["providerName"] = "vault"
+		volumeContext["region"] = "eu"
+		secrets["clientid"] = "id"
+	})
+	if diff := cmp.Diff(publish.Pod{Namespace: "shop", Name: "web", UID: "uid-1", ServiceAccount: "web-sa"}, r.Pod); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]string{"region": "eu"}, r.Attributes); diff != "" {
+		t.Error(diff)
+	}
+	if len(r.Secrets) != 1 || r.Secrets["clientid"].Reveal() != "id" {
+		t.Errorf("secrets: %v", r.Secrets)
+	}
+	if len(r.Tokens) != 1 || r.Tokens[0].Audience != "vault" || !r.Tokens[0].Expiry.Equal(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("tokens: %v", r.Tokens)
+	}
+}
+
+// With serviceAccountTokenInSecrets kubelet sends tokens among the secrets.
+func TestParseContext_TokensInSecrets(t *testing.T) {
+	t.Parallel()
+	const tokens = "csi.storage.k8s.io/serviceAccount.tokens"
+	r := request(t, func(volumeContext, secrets map[string]string) {
+		secrets[tokens] = `{"b":{"token":"2","expirationTimestamp":"2030-01-01T00:00:00Z"},"a":{"token":"1","expirationTimestamp":"2030-01-01T00:00:00Z"}}`
+		delete(volumeContext, tokens)
+	})
+	if len(r.Tokens) != 2 || r.Tokens[0].Audience != "a" || r.Tokens[1].Token.Reveal() != "2" {
+		t.Errorf("tokens: %v", r.Tokens)
+	}
+	if len(r.Secrets) != 0 {
+		t.Errorf("tokens are passed on as secrets: %v", r.Secrets)
+	}
+}
+
+func TestParseContext_Failures(t *testing.T) {
+	t.Parallel()
+	valid := map[string]string{
+		"secretProviderClass":              "database",
+		"csi.storage.k8s.io/pod.name":      "web",
+		"csi.storage.k8s.io/pod.namespace": "shop",
+		"csi.storage.k8s.io/pod.uid":       "uid-1",
+	}
+	tests := []struct{ name, key, value, want string }{
+		{"no class", "secretProviderClass", "", "volumeAttributes has no secretProviderClass: name the SecretProviderClass to mount"},
+		{"no pod", "csi.storage.k8s.io/pod.uid", "", "the volume context does not name the pod: the CSIDriver object needs podInfoOnMount: true"},
+		{"tokens not JSON", "csi.storage.k8s.io/serviceAccount.tokens", canary, "csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			changed := map[string]string{test.key: test.value}
+			for key, value := range valid {
+				if key != test.key {
+					changed[key] = value
+				}
+			}
+			var r publish.Request
+			if err := r.ParseContext(changed, nil); err == nil || err.Error() != test.want {
+				t.Errorf("error %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestRequestNeverPrintsItsSecrets(t *testing.T) {
+	t.Parallel()
+	r := request(t, func(_, secrets map[string]string) { secrets["password"] = canary })
+	encoded, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("request", "request", r, "tokens", r.Tokens)
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("request", "request", r, "tokens", r.Tokens)
+	for _, printed := range []string{
+		fmt.Sprintf("%v", r), fmt.Sprintf("%+v", r), fmt.Sprintf("%#v", r), fmt.Sprint([]any{r}), fmt.Sprintf("%s %q", r.Tokens, r.Secrets),
+		fmt.Sprintf("%x", r.Tokens), string(encoded), logged.String(),
+	} {
+		if strings.Contains(printed, canary) || strings.Contains(printed, fmt.Sprintf("%x", canary)) {
+			t.Errorf("shows a secret: %s", printed)
+		}
+	}
+}
