@@ -1,0 +1,80 @@
+// Postern-build builds what the tests run: the daemons, and the third-party
+// servers that they talk to. With --print it says on stdout where each is.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/postern-dev/postern/test/build"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "postern-build:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("postern-build", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	printPaths := flags.Bool("print", false, "print name=path for each binary")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	builder, err := newBuilder(stderr)
+	if err != nil {
+		return err
+	}
+	paths := map[string]string{}
+	var names []string
+	add := func(name, path string) { names = append(names, name); paths[name] = path }
+	for _, server := range build.Servers() {
+		path, err := builder.Server(ctx, server)
+		if err != nil {
+			return err
+		}
+		add(server.Name, path)
+	}
+	dir, err := builder.Daemons(ctx)
+	if err != nil {
+		return err
+	}
+	daemons, err := filepath.Glob(filepath.Join(dir, "postern-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range daemons {
+		add(filepath.Base(path), path)
+	}
+	if *printPaths {
+		for _, name := range names {
+			if _, err := fmt.Fprintf(stdout, "%s=%s\n", name, paths[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newBuilder(stderr io.Writer) (*build.Builder, error) {
+	root, err := build.FindRoot(".")
+	if err != nil {
+		return nil, err
+	}
+	cache, err := build.DefaultCache(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return build.New(build.Config{Root: root, Cache: cache, Progress: stderr})
+}

@@ -1,0 +1,93 @@
+package e2e_test
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postern-dev/postern/test/docs"
+)
+
+// What the daemons show after a mount, a failure and an unpublish is what the
+// document lists: all of it, and nothing else.
+func TestWhatIsObservedIsDocumented(t *testing.T) {
+	t.Parallel()
+	n := startNode(t)
+	namespace := tenant(t, map[string]any{"username": "bob", "password": "p4ssw0rd"})
+	class(t, namespace, "app", vaultSpec(namespace, nil))
+	class(t, namespace, "wrong", vaultSpec(namespace, map[string]any{"roleName": "nobody"}))
+	v := pod(t, namespace, "web", "app")
+	must(t, n.Kubelet.Publish(t.Context(), v))
+	if err := n.Kubelet.Publish(t.Context(), pod(t, namespace, "wrong", "wrong")); err == nil {
+		t.Fatal("a mount with the wrong role succeeded")
+	}
+	// A provider that is not there is waited for.
+	class(t, namespace, "nobody", map[string]any{"provider": "nobody", "parameters": map[string]any{"objects": "[]"}})
+	short, cancelShort := context.WithTimeout(t.Context(), time.Second)
+	defer cancelShort()
+	if err := n.Kubelet.Publish(short, pod(t, namespace, "nobody", "nobody")); err == nil {
+		t.Fatal("a mount without a provider succeeded")
+	}
+	n.unpublish(t, v)
+
+	documented, err := docs.Listed(servers.root, "Metrics")
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	// The release follows the unpublish.
+	waitFor(t, ctx, func() string { return cmp.Diff(documented, n.metricNames(t)) })
+
+	documented, err = docs.Listed(servers.root, "Traces")
+	must(t, err)
+	waitFor(t, ctx, func() string { return cmp.Diff(documented, n.spanNames()) })
+}
+
+// waitFor waits until a difference is gone, and shows it if it stays.
+func waitFor(t *testing.T, ctx context.Context, difference func() string) { //nolint:revive // t first, as everywhere in tests
+	t.Helper()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		diff := difference()
+		if diff == "" {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Errorf("%s does not list what the daemons show (-document +daemons):\n%s", docs.Observables, diff)
+			return
+		}
+	}
+}
+
+// metricNames are the metrics of all daemons, but Go's and the process's own.
+func (n *node) metricNames(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, daemon := range n.Daemons() {
+		text, err := daemon.Get(t.Context(), "/metrics")
+		must(t, err)
+		for _, match := range regexp.MustCompile(`(?m)^# TYPE (\S+)`).FindAllStringSubmatch(text, -1) {
+			if !strings.HasPrefix(match[1], "go_") && !strings.HasPrefix(match[1], "process_") {
+				names = append(names, match[1])
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (n *node) spanNames() []string {
+	var names []string
+	for _, span := range n.traces.Spans() {
+		names = append(names, span.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

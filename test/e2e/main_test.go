@@ -1,0 +1,104 @@
+// Package e2e_test runs the daemons as a node does, against a real API server
+// and a real OpenBao, and calls them as kubelet does. It needs root.
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/postern-dev/postern/test/build"
+	"github.com/postern-dev/postern/test/stack"
+)
+
+// namespacedEnv marks the run inside the tests' own mount namespace.
+const namespacedEnv = "POSTERN_E2E_NAMESPACED"
+
+// servers are the servers that all tests share; TestMain sets them.
+var servers environment
+
+// environment is what TestMain starts once.
+type environment struct {
+	*stack.Stack
+
+	// binaries is the directory of the daemons.
+	binaries string
+	builder  *build.Builder
+	root     string
+}
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if os.Getuid() != 0 {
+		fmt.Fprintln(os.Stderr, "e2e: skipped: mounting needs root")
+		return 0, nil
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if os.Getenv(namespacedEnv) == "" {
+		return inNamespace(ctx)
+	}
+	dir, err := os.MkdirTemp("", "postern-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // the provider's uid reads the servers' certificates
+		return 1, err
+	}
+	if err := servers.start(ctx, dir); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, servers.Stop()) }()
+	return m.Run(), nil
+}
+
+// inNamespace runs this test binary again in a mount namespace of its own:
+// whatever the tests mount is gone when the last of their processes is, however
+// they end.
+func inNamespace(ctx context.Context) (int, error) {
+	cmd := exec.CommandContext(ctx, os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), namespacedEnv+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+func (e *environment) start(ctx context.Context, dir string) error {
+	root, err := build.FindRoot(".")
+	if err != nil {
+		return err
+	}
+	cache, err := build.DefaultCache(os.Getenv)
+	if err != nil {
+		return err
+	}
+	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	e.root, e.builder = root, builder
+	if e.binaries, err = builder.Daemons(ctx); err != nil {
+		return err
+	}
+	e.Stack, err = stack.Start(ctx, stack.Config{Builder: builder, Root: root, Dir: dir})
+	return err
+}
