@@ -1,0 +1,160 @@
+# Everything is done per module by pattern rules: "make unit/driver" tests one,
+# "make unit" all. "make help" lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-builtin-rules --no-print-directory
+
+# The modules of go.work, in the order in which they need one another.
+MODULES   := proto internal providers/sdk providers/file providers/vault gateway driver test
+PROVIDERS := file vault
+DAEMONS   := driver gateway $(PROVIDERS:%=provider-%)
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BUILD    := github.com/postern-dev/postern/internal/daemon
+LDFLAGS  := -s -w -X $(BUILD).version=$(VERSION)
+# grpcnotrace leaves out golang.org/x/net/trace, whose templates keep the linker
+# from dropping unused methods: a fifth of each binary, and of its memory.
+TAGS     := grpcnotrace
+GOTEST   ?= go test
+# How long one module's tests may take.
+TIMEOUT  ?= 20m
+
+TOOLS    := $(CURDIR)/.tools
+DIST     := $(CURDIR)/dist
+# say prints a heading, so that a long run tells where it is.
+say = printf '\n\033[1m== %s\033[0m (%(%T)T)\n' "$(1)" -1
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z%\/-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  modules: $(MODULES)"
+
+##@ Build
+
+.PHONY: build
+build: $(DAEMONS:%=build/%) ## Build the daemons into dist/.
+
+.PHONY: build/%
+build/%: ## Build one daemon: build/driver, build/provider-vault.
+	@echo "building dist/postern-$*"
+	@cd $(patsubst provider-%,providers/%,$*) && CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $(DIST)/postern-$* ./cmd/postern-$*
+
+.PHONY: demo
+demo: ## Mount a secret without a cluster, and show its trace (root, 2 minutes).
+	@cd test && go run ./cmd/postern-demo
+
+.PHONY: demo-vault
+demo-vault: ## The same with a real API server and a real OpenBao.
+	@cd test && go run ./cmd/postern-demo --vault
+
+##@ Test
+
+.PHONY: test
+test: ## Everything that CI runs: checks, unit tests, end-to-end tests, lint.
+	@$(MAKE) proto-lint check-generated standalone windows servers unit lint
+	@$(call say,all tests passed)
+
+.PHONY: unit
+unit: $(MODULES:%=unit/%) ## Run the tests of all modules, with the race detector.
+
+# The end-to-end tests run programs, which go's cache of results knows nothing of.
+.PHONY: unit/%
+unit/%: ## Run one module's tests: unit/gateway.
+	@$(call say,tests of $*)
+	@export POSTERN_TEST_BAO=$$(cd test && go run ./cmd/postern-build --print | sed -n 's/^bao=//p'); \
+	cd $* && $(GOTEST) -race -timeout $(TIMEOUT) $(if $(filter test,$*),-count=1) ./...
+
+.PHONY: standalone
+standalone: $(MODULES:%=standalone/%) ## Build and vet each module by itself, as its users do.
+
+.PHONY: standalone/%
+standalone/%:
+	@$(call say,$* without the workspace)
+	@cd $* && GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod verify >/dev/null
+
+.PHONY: windows
+windows: ## Build for Windows what runs there.
+	@for m in internal driver; do (cd $$m && GOOS=windows CGO_ENABLED=0 go build ./...); done
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchmem ./...) | grep -v 'no test files' || exit 1; done
+
+.PHONY: servers
+servers: ## Build the servers that tests run against; they are kept in ~/.cache/postern.
+	@$(call say,servers to test against)
+	@cd test && go run ./cmd/postern-build
+
+##@ Check and fix
+
+.PHONY: lint
+lint: $(MODULES:%=lint/%) ## Run golangci-lint on all modules.
+
+.PHONY: lint/%
+lint/%: $(TOOLS)/golangci-lint
+	@$(call say,lint of $*)
+	@cd $* && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...
+
+.PHONY: check
+check: proto-lint check-generated standalone windows lint ## All checks that are not tests.
+
+.PHONY: fix
+fix: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Format, tidy and fix what can be.
+	@$(TOOLS)/buf format -w
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy && $(TOOLS)/golangci-lint fmt --config $(CURDIR)/.golangci.yml && \
+		$(TOOLS)/golangci-lint run --fix --config $(CURDIR)/.golangci.yml ./... || true); done
+
+.PHONY: generate
+generate: generate-proto generate-crds ## Generate all code and manifests.
+
+.PHONY: generate-proto
+generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
+	@PATH=$(TOOLS):$$PATH buf generate
+
+.PHONY: generate-crds
+generate-crds: $(TOOLS)/controller-gen
+	@cd driver && $(TOOLS)/controller-gen object paths=./api/v1/... paths=./api/v1alpha1/... crd:crdVersions=v1 output:crd:dir=api/crds
+
+.PHONY: check-generated
+check-generated: ## Fail if "make generate" changes anything.
+	@$(call say,generated code is current)
+	@sums() { find proto/gen driver/api -type f | LC_ALL=C sort | xargs sha256sum; }; \
+	before=$$(sums); $(MAKE) generate; \
+	diff <(echo "$$before") <(sums) >&2 || { echo 'generated code was not current: it is now, commit it' >&2; exit 1; }
+
+.PHONY: proto-lint
+proto-lint: $(TOOLS)/buf ## Check the contracts: style, format, breaking changes.
+	@$(call say,contracts)
+	@$(TOOLS)/buf lint
+	@$(TOOLS)/buf format -d --exit-code
+	@$(TOOLS)/buf breaking --against proto/baseline.binpb
+
+.PHONY: proto-baseline
+proto-baseline: $(TOOLS)/buf ## Make the contracts as they are what breaking changes are measured against (at a release).
+	@$(TOOLS)/buf build --exclude-source-info --as-file-descriptor-set -o proto/baseline.binpb
+
+##@ Tools
+
+# Each tool's version is pinned in tools/go.mod, out of the workspace: what
+# tools need never meets what is shipped.
+TOOL_PACKAGES := \
+	github.com/bufbuild/buf/cmd/buf \
+	github.com/golangci/golangci-lint/v2/cmd/golangci-lint \
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc \
+	google.golang.org/protobuf/cmd/protoc-gen-go \
+	sigs.k8s.io/controller-tools/cmd/controller-gen
+
+.PHONY: tools
+tools: $(foreach t,$(TOOL_PACKAGES),$(TOOLS)/$(notdir $t)) ## Build the pinned tools into .tools/.
+
+$(TOOLS)/%: tools/go.mod tools/go.sum
+	@echo "building $(notdir $@) (once; up to 3 minutes)"
+	@cd tools && GOWORK=off go build -o $@ $(filter %/$*,$(TOOL_PACKAGES))
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built in this folder.
+	@rm -rf $(TOOLS) $(DIST)
