@@ -40,6 +40,12 @@ func Listen(ctx context.Context) (*Receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for traces: %w", err)
 	}
+	return New(listener), nil
+}
+
+// New receives on a listener, which may be in another network namespace, until
+// Close.
+func New(listener net.Listener) *Receiver {
 	r := &Receiver{address: listener.Addr().String(), spans: map[spanKey]Span{}, changed: make(chan struct{})}
 	r.server, r.stopped = grpc.NewServer(), make(chan struct{})
 	collectorv1.RegisterTraceServiceServer(r.server, r)
@@ -47,7 +53,7 @@ func Listen(ctx context.Context) (*Receiver, error) {
 		defer close(r.stopped)
 		_ = r.server.Serve(listener) // ends by Stop alone
 	}()
-	return r, nil
+	return r
 }
 
 // Close stops receiving.

@@ -24,6 +24,8 @@ type Reason string
 const (
 	// ReasonMountFailed: the volume could not be put in place; kubelet tries again.
 	ReasonMountFailed Reason = "SecretsMountFailed"
+	// ReasonRefreshFailed: a mounted volume keeps its content, which may be old.
+	ReasonRefreshFailed Reason = "SecretsRefreshFailed"
 	// ReasonWaitingForProvider: the provider does not answer yet.
 	ReasonWaitingForProvider Reason = "WaitingForProvider"
 	// ReasonWaitingForGateway: the node's gateway is not there yet.

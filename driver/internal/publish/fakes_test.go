@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 
@@ -159,6 +160,15 @@ func (v *memoryVolumes) Publish(_ context.Context, spec volume.Spec) error {
 	}
 	v.mounted[spec.Target] = files
 	return nil
+}
+
+func (v *memoryVolumes) Update(ctx context.Context, spec volume.Spec) (bool, error) {
+	before := v.at(spec.Target)
+	if before == nil {
+		return false, volume.ErrNotMounted
+	}
+	err := v.Publish(ctx, spec)
+	return !maps.Equal(before, v.at(spec.Target)), err
 }
 
 func (v *memoryVolumes) Unpublish(_ context.Context, target string) error {

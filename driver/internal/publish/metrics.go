@@ -10,13 +10,15 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Metrics counts publishes. The first four have the upstream driver's names
-// and labels.
+// Metrics counts publishes and refreshes. All but the last have the upstream
+// driver's names and labels.
 type Metrics struct {
 	publish         metric.Int64Counter
 	publishErrors   metric.Int64Counter
 	unpublish       metric.Int64Counter
 	unpublishErrors metric.Int64Counter
+	refresh         metric.Int64Counter
+	refreshErrors   metric.Int64Counter
 	duration        metric.Float64Histogram
 }
 
@@ -24,12 +26,13 @@ const (
 	labelProvider  = attribute.Key("provider")
 	labelErrorType = attribute.Key("error_type")
 	labelOSType    = attribute.Key("os_type")
+	labelRotated   = attribute.Key("rotated")
 )
 
 // NewMetrics registers the metrics with meter.
 func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
-	var errs [5]error
+	var errs [7]error
 	m.publish, errs[0] = meter.Int64Counter("node_publish",
 		metric.WithDescription("Volumes published."))
 	m.publishErrors, errs[1] = meter.Int64Counter("node_publish_error",
@@ -38,7 +41,11 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 		metric.WithDescription("Volumes unpublished."))
 	m.unpublishErrors, errs[3] = meter.Int64Counter("node_unpublish_error",
 		metric.WithDescription("Unpublish calls that failed."))
-	m.duration, errs[4] = meter.Float64Histogram("postern.driver.publish.duration",
+	m.refresh, errs[4] = meter.Int64Counter("rotation_reconcile",
+		metric.WithDescription("Mounted volumes fetched again, by whether something had changed."))
+	m.refreshErrors, errs[5] = meter.Int64Counter("rotation_reconcile_error",
+		metric.WithDescription("Mounted volumes that could not be fetched again and keep their content."))
+	m.duration, errs[6] = meter.Float64Histogram("postern.driver.publish.duration",
 		metric.WithUnit("s"),
 		metric.WithDescription("How long publish calls take, up to kubelet's limit of two minutes."),
 		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120))
@@ -73,4 +80,14 @@ func (m *Metrics) unpublished(ctx context.Context, err error) {
 		return
 	}
 	m.unpublishErrors.Add(ctx, 1, metric.WithAttributes(osType()))
+}
+
+func (m *Metrics) refreshed(ctx context.Context, provider string, changed bool, err error) {
+	attributes := []attribute.KeyValue{labelProvider.String(provider), labelRotated.Bool(changed), osType()}
+	if err == nil {
+		m.refresh.Add(ctx, 1, metric.WithAttributes(attributes...))
+		return
+	}
+	attributes = append(attributes, labelErrorType.String(errorType(err)))
+	m.refreshErrors.Add(ctx, 1, metric.WithAttributes(attributes...))
 }

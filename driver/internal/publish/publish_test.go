@@ -50,8 +50,12 @@ func TestPublish_MountsWhatTheGatewayGives(t *testing.T) {
 	want := []podstatus.Status{{
 		Pod:                 podstatus.Pod{Namespace: "shop", Name: "web", UID: "uid-1"},
 		SecretProviderClass: "database", VolumeID: "csi-1", TargetPath: target,
-		Objects: []podstatus.Object{{ID: "password", Version: "1"}},
+		Objects:     []podstatus.Object{{ID: "password", Version: "1"}},
+		LastRefresh: w.recorder.statuses[0].LastRefresh,
 	}}
+	if since := time.Since(w.recorder.statuses[0].LastRefresh); since < 0 || since > time.Hour {
+		t.Errorf("last refresh was %v ago", since)
+	}
 	if diff := cmp.Diff(want, w.recorder.statuses); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}

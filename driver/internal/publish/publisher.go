@@ -50,6 +50,7 @@ type Gateway interface {
 type Volumes interface {
 	State(target string) (volume.State, error)
 	Publish(ctx context.Context, spec volume.Spec) error
+	Update(ctx context.Context, spec volume.Spec) (changed bool, err error)
 	Unpublish(ctx context.Context, target string) error
 }
 
@@ -76,6 +77,9 @@ type Config struct {
 	// SPC's parameters, as the upstream driver does. Whoever may create a pod
 	// may then choose role and address, whatever the SPC says.
 	AllowParameterOverrides bool
+	// RotationPollInterval is how old a volume's content is, at least, when a
+	// repeated call fetches it again. 0: never.
+	RotationPollInterval time.Duration
 	// Observe is called before each step of a publish with the step's name;
 	// tests kill the process there. It may be nil, and must be safe for
 	// concurrent use.
@@ -89,10 +93,13 @@ type Config struct {
 //     whatever error.
 //  2. Calls on one target run one after the other.
 //  3. Unpublish needs neither the gateway nor the API server.
+//  4. A volume that was complete stays so, and a refresh that fails leaves its
+//     content as it was.
 type Publisher struct {
-	cfg      Config
-	locks    keylock.Locks
-	releaser *releaser
+	cfg       Config
+	locks     keylock.Locks
+	refreshes refreshes
+	releaser  *releaser
 }
 
 // New returns a Publisher. Run must run for volumes to be released.
@@ -117,7 +124,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 }
 
 // Publish makes the volume appear at its target, complete, or returns why not.
-// It is idempotent: a volume that is there stays as it is.
+// It is idempotent: kubelet repeats the call while the pod lives, with fresh
+// tokens, and a volume that is there is at most refreshed.
 func (p *Publisher) Publish(ctx context.Context, request Request) error {
 	ctx, cancel := rpc.WithMargin(ctx, answerMargin)
 	defer cancel()
@@ -130,8 +138,10 @@ func (p *Publisher) Publish(ctx context.Context, request Request) error {
 
 	t := &transaction{publisher: p, request: request}
 	started := time.Now()
-	err = t.run(ctx)
-	p.cfg.Metrics.published(ctx, t.provider, started, err)
+	repeated, err := t.run(ctx)
+	if !repeated {
+		p.cfg.Metrics.published(ctx, t.provider, started, err)
+	}
 	if err != nil {
 		t.recordFailure(ctx, err)
 	}
@@ -151,6 +161,7 @@ func (p *Publisher) Unpublish(ctx context.Context, volumeID, target string) erro
 	if err != nil {
 		return unpublishError(target, err)
 	}
+	p.refreshes.forget(volumeID)
 	p.cfg.Recorder.Forget(volumeID)
 	p.releaser.release(volumeID)
 	return nil

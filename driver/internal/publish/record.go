@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -17,10 +18,12 @@ func (t *transaction) recordMounted(response *gatewayv1.FetchResponse) {
 		VolumeID:            t.request.VolumeID,
 		TargetPath:          t.request.Target,
 		Objects:             make([]podstatus.Object, 0, len(response.GetObjects())),
+		LastRefresh:         time.Now(),
 	}
 	for _, object := range response.GetObjects() {
 		status.Objects = append(status.Objects, podstatus.Object{ID: object.GetId(), Version: object.GetVersion()})
 	}
+	t.publisher.refreshes.succeeded(status)
 	t.publisher.cfg.Recorder.Mounted(status)
 }
 

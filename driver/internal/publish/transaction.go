@@ -31,32 +31,43 @@ type transaction struct {
 	provider string
 }
 
-func (t *transaction) run(ctx context.Context) error {
+// run reports whether the call was a repeated one: the volume was there.
+func (t *transaction) run(ctx context.Context) (repeated bool, err error) {
 	t.observe("look at the target")
 	state, err := t.publisher.cfg.Volumes.State(t.request.Target)
 	if err != nil {
-		return mountPointError(t.request.Target, err)
+		return false, mountPointError(t.request.Target, err)
 	}
 	if state == volume.Complete {
-		return nil
+		t.refresh(ctx)
+		return true, nil
 	}
+	response, err := t.bring(ctx, t.publisher.cfg.Volumes.Publish)
+	if err != nil {
+		return false, err
+	}
+	t.observe("answer")
+	t.recordMounted(response)
+	return false, nil
+}
+
+// bring fetches the secrets and has them written by put.
+func (t *transaction) bring(ctx context.Context, put func(context.Context, volume.Spec) error) (*gatewayv1.FetchResponse, error) {
 	t.observe("read the class")
 	class, err := t.secretProviderClass(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.provider = string(class.Spec.Provider)
 	t.observe("fetch")
 	response, err := t.fetch(ctx, class)
 	if err != nil {
-		return t.annotate(err)
+		return nil, t.annotate(err)
 	}
-	if err := t.mount(ctx, response); err != nil {
-		return mountError(t.request.Target, err)
+	if err := t.write(ctx, response, put); err != nil {
+		return nil, mountError(t.request.Target, err)
 	}
-	t.observe("answer")
-	t.recordMounted(response)
-	return nil
+	return response, nil
 }
 
 func (t *transaction) observe(step string) {
@@ -164,7 +175,7 @@ func (t *transaction) addSurroundings(ctx context.Context, description *provider
 	return nil
 }
 
-func (t *transaction) mount(ctx context.Context, response *gatewayv1.FetchResponse) error {
+func (t *transaction) write(ctx context.Context, response *gatewayv1.FetchResponse, put func(context.Context, volume.Spec) error) error {
 	ctx, span := t.publisher.cfg.Tracer.Start(ctx, "driver.WriteVolume", trace.WithAttributes(
 		attribute.Int("postern.files", len(response.GetFiles())),
 	))
@@ -187,7 +198,7 @@ func (t *transaction) mount(ctx context.Context, response *gatewayv1.FetchRespon
 			file.Contents.Wipe()
 		}
 	}()
-	return t.publisher.cfg.Volumes.Publish(ctx, spec)
+	return put(ctx, spec)
 }
 
 func reveal(secrets map[string]redact.String) map[string]string {
