@@ -129,6 +129,7 @@ func (d *driver) addPublisher(f *flags, t *telemetry.Telemetry, observe func(ste
 		Metrics:                 metrics,
 		Logger:                  t.Logger,
 		AllowParameterOverrides: f.allowOverrides,
+		RotationPollInterval:    f.pollInterval,
 		Observe:                 observe,
 	})
 	return err

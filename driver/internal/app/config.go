@@ -28,6 +28,7 @@ type flags struct {
 	volumeSize     int
 	stagingDir     string
 	allowOverrides bool
+	pollInterval   time.Duration
 	metricsAddr    string
 	pprof          bool
 	logLevel       string
@@ -51,6 +52,9 @@ func newFlags(f *flags) *daemon.Flags {
 	set.String(&f.spcDir, "spc-dir", "", "read SecretProviderClasses from YAML files in this directory and use no Kubernetes API")
 	set.Bool(&f.allowOverrides, "allow-parameter-overrides", false,
 		"let pods override parameters of their SecretProviderClass by volumeAttributes, as the upstream driver does")
+
+	set.Duration(&f.pollInterval, "rotation-poll-interval", 2*time.Minute,
+		"fetch a mounted volume's secrets again at kubelet's next call, about once a minute, when they are this old; 0: never")
 
 	set.Group("Gateway and providers")
 	set.String(&f.gatewayDir, "gateway-dir", "/run/postern/gateway", "directory of the gateway's socket; the driver makes it")
@@ -111,6 +115,8 @@ func (f *flags) validate() error {
 		return errors.New("--spc-dir and --kubeconfig exclude one another")
 	case f.volumeSize <= 0:
 		return fmt.Errorf("--volume-size %d is not a size", f.volumeSize)
+	case f.pollInterval < 0:
+		return fmt.Errorf("--rotation-poll-interval %v must not be negative; 0 turns refreshes off", f.pollInterval)
 	}
 	return nil
 }
