@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 MAKEFLAGS   += --no-builtin-rules --no-print-directory
 
 # The modules of go.work, in the order in which they need one another.
-MODULES   := proto internal providers/sdk providers/file providers/vault gateway driver test
+MODULES   := proto internal providers/sdk providers/file providers/vault gateway driver release test
 PROVIDERS := file vault
 DAEMONS   := driver gateway $(PROVIDERS:%=provider-%)
 
@@ -50,11 +50,47 @@ demo: ## Mount a secret without a cluster, and show its trace (root, 2 minutes).
 demo-vault: ## The same with a real API server and a real OpenBao.
 	@cd test && go run ./cmd/postern-demo --vault
 
+.PHONY: demo-cluster
+demo-cluster: packages ## The same with Helm and pods in a real cluster of one node; KEEP=1 leaves it up.
+	@cd test && go run ./cmd/postern-demo --cluster $(if $(KEEP),--keep)
+
+##@ Cluster
+
+# What a cluster of one node needs from Debian.
+PACKAGES := containerd runc containernetworking-plugins busybox-static nftables iproute2 util-linux
+
+.PHONY: packages
+packages: ## Install the Debian packages that a cluster needs (root).
+	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo 'packages: no root or no apt-get: install these by hand for what runs in a cluster: $(PACKAGES)' >&2; \
+	else \
+		echo 'packages: installing $(PACKAGES)'; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES); } >/tmp/postern-packages.log 2>&1 || \
+		{ cat /tmp/postern-packages.log >&2; exit 1; }; \
+	fi
+
+.PHONY: cluster-up
+cluster-up: packages ## Start a Kubernetes cluster of one node on this machine (root).
+	@cd test && go run ./cmd/postern-cluster up
+
+.PHONY: cluster-down
+cluster-down: ## End it; nothing of it is left.
+	@cd test && go run ./cmd/postern-cluster down
+
+.PHONY: cluster-shell
+cluster-shell: ## A shell on its node, where kubectl works.
+	@cd test && go run ./cmd/postern-cluster shell
+
+.PHONY: cluster-status
+cluster-status: ## Say how its components, its node and its pods are.
+	@cd test && go run ./cmd/postern-cluster status
+
 ##@ Test
 
 .PHONY: test
 test: ## Everything that CI runs: checks, unit tests, end-to-end tests, lint.
-	@$(MAKE) proto-lint check-generated standalone windows servers unit lint
+	@$(MAKE) proto-lint check-generated standalone windows servers unit pods lint
 	@$(call say,all tests passed)
 
 .PHONY: unit
@@ -65,7 +101,16 @@ unit: $(MODULES:%=unit/%) ## Run the tests of all modules, with the race detecto
 unit/%: ## Run one module's tests: unit/gateway.
 	@$(call say,tests of $*)
 	@export POSTERN_TEST_BAO=$$(cd test && go run ./cmd/postern-build --print | sed -n 's/^bao=//p'); \
-	cd $* && $(GOTEST) -race -timeout $(TIMEOUT) $(if $(filter test,$*),-count=1) ./...
+	cd $* && $(GOTEST) -race -timeout $(TIMEOUT) $(if $(filter test,$*),-count=1) $$(go list ./... | grep -v $(PODS:%=-e '/%$$'))
+
+# Each of these has a whole cluster, so they run one after the other and with
+# nothing beside them.
+PODS := test/cluster test/e2e/pods
+
+.PHONY: pods
+pods: packages ## Run the tests with real pods in a cluster of one node (root).
+	@$(call say,tests with pods in a cluster)
+	@cd test && $(GOTEST) -timeout $(TIMEOUT) -count=1 -p 1 $(PODS:test/%=./%)
 
 .PHONY: standalone
 standalone: $(MODULES:%=standalone/%) ## Build and vet each module by itself, as its users do.
@@ -117,6 +162,14 @@ generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
 .PHONY: generate-crds
 generate-crds: $(TOOLS)/controller-gen
 	@cd driver && $(TOOLS)/controller-gen object paths=./api/v1/... paths=./api/v1alpha1/... crd:crdVersions=v1 output:crd:dir=api/crds
+
+.PHONY: generate-charts
+generate-charts: ## READMEs and schemas of the charts, and their copies of the custom resources.
+	@cd test && go test ./charts -run 'TestGenerated|TestCRDFiles' -count=1 -update
+
+.PHONY: deploy
+deploy: generate-charts ## Render the plain manifests in deploy/ from the charts.
+	@cd test && go test ./charts -run TestDeploy -count=1 -update
 
 .PHONY: check-generated
 check-generated: ## Fail if "make generate" changes anything.

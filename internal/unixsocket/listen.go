@@ -38,6 +38,10 @@ type ListenConfig struct {
 	// UID and GID own the socket. Zero and Unowned leave what the kernel sets:
 	// the process's own, or in a setgid directory that directory's group.
 	UID, GID int
+	// TakeOver takes the path from a process that listens there, instead of
+	// failing with ErrInUse: for several instances of one program, of which the
+	// one that came last serves. See Listen.
+	TakeOver bool
 }
 
 func (c ListenConfig) validate() error {
@@ -65,6 +69,11 @@ func (c ListenConfig) validate() error {
 //
 // Close of the returned listener removes the socket only if it is still its
 // own. Its Addr is cfg.Path.
+//
+// With TakeOver a connect finds an instance at every moment: the path is
+// renamed over, and an instance that closes while the path is its own gives it
+// back to the newest of the others that listen. One that is killed cannot, so
+// each of them looks every second, and takes the path when nobody answers.
 func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
@@ -87,26 +96,42 @@ func listen(ctx context.Context, cfg ListenConfig) (_ *listener, err error) {
 	}
 	defer unlock()
 
-	if err := claim(ctx, cfg.Path); err != nil {
+	if err := claim(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if err := removeAbandoned(dir); err != nil {
 		return nil, err
 	}
-	// MkdirTemp makes it 0700: whatever the mode that bind gives the socket,
-	// nobody else gets at it in there.
-	temp, err := os.MkdirTemp(dir, tempPrefix)
+	if cfg.TakeOver {
+		if err := removeDeadSpares(ctx, cfg.Path); err != nil {
+			return nil, err
+		}
+	}
+	// It is 0700: whatever the mode that bind gives the socket, nobody else gets
+	// at it in there.
+	temp, err := makeTemp(dir)
 	if err != nil {
-		return nil, err // names the path
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
 	return bind(ctx, cfg, temp)
 }
 
-// claim makes sure that path may be taken: there is nothing, or a socket that
-// nobody listens on. The caller holds the directory's lock.
-func claim(ctx context.Context, path string) error {
-	info, err := os.Lstat(path)
+// makeTemp makes a private directory in dir. Its error names dir: the random
+// name would make each one another.
+func makeTemp(dir string) (string, error) {
+	temp, err := os.MkdirTemp(dir, tempPrefix)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", &fs.PathError{Op: "create in", Path: dir, Err: failed.Err}
+	}
+	return temp, err
+}
+
+// claim makes sure that the path may be taken: there is nothing, or a socket
+// that nobody listens on or that is to be taken over. The caller holds the
+// directory's lock.
+func claim(ctx context.Context, cfg ListenConfig) error {
+	info, err := os.Lstat(cfg.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -114,20 +139,31 @@ func claim(ctx context.Context, path string) error {
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("there is a file (%v) that is not a socket; remove it", info.Mode())
+	case cfg.TakeOver:
+		return nil // the rename replaces it
 	}
+	answers, err := probe(ctx, cfg.Path)
+	if err == nil && answers {
+		return ErrInUse
+	}
+	return err
+}
+
+// probe reports whether somebody listens at path.
+func probe(ctx context.Context, path string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	conn, err := connect(ctx, path)
 	switch {
 	case err == nil:
 		_ = conn.Close() // only asked
-		return ErrInUse
+		return true, nil
 	case isRefused(err), errors.Is(err, fs.ErrNotExist):
-		return nil // the rename replaces it
+		return false, nil
 	case isBusy(err), errors.Is(err, context.DeadlineExceeded):
-		return ErrInUse
+		return true, nil
 	default:
-		return fmt.Errorf("find out whether the socket there is in use: %w", err)
+		return false, fmt.Errorf("find out whether the socket there is in use: %w", err)
 	}
 }
 
@@ -172,10 +208,17 @@ func bind(ctx context.Context, cfg ListenConfig, temp string) (_ *listener, err 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Rename(made, cfg.Path); err != nil {
-		return nil, err
+	l := &listener{UnixListener: inner, path: cfg.Path, info: info}
+	if cfg.TakeOver {
+		if l.spare, err = newSpare(made, cfg.Path); err != nil {
+			return nil, err
+		}
 	}
-	return &listener{UnixListener: inner, path: cfg.Path, info: info}, nil
+	if err := os.Rename(made, cfg.Path); err != nil {
+		return nil, errors.Join(err, l.spare.remove())
+	}
+	l.spare.keep(ctx, l)
+	return l, nil
 }
 
 // listener is a unix listener that knows where its socket really is.
@@ -184,12 +227,14 @@ func bind(ctx context.Context, cfg ListenConfig, temp string) (_ *listener, err 
 //  1. info identifies the socket file that belongs to the UnixListener. The
 //     open socket keeps its inode, so the number is not used again before
 //     Close is done.
-//  2. What is at path is removed only while the directory's lock is held and
-//     only if it is that file.
+//  2. What is at path is removed or replaced only while the directory's lock is
+//     held, and by Close only if it is that file.
 type listener struct {
 	*net.UnixListener
 	path string
 	info fs.FileInfo
+	// spare is nil without TakeOver.
+	spare *spare
 
 	closeOnce sync.Once
 	closeErr  error
@@ -203,6 +248,7 @@ func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "un
 // the next Listen replaces it.
 func (l *listener) Close() error {
 	l.closeOnce.Do(func() {
+		l.spare.stop()
 		l.closeErr = errors.Join(l.unlink(), l.UnixListener.Close())
 	})
 	return l.closeErr
@@ -210,7 +256,8 @@ func (l *listener) Close() error {
 
 func (l *listener) unlink() error {
 	// net.Listener's Close takes no context, and the wait is bounded.
-	unlock, err := lockWithin(context.Background(), filepath.Dir(l.path), probeTimeout)
+	ctx := context.Background()
+	unlock, err := lockWithin(ctx, filepath.Dir(l.path), probeTimeout)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -218,14 +265,27 @@ func (l *listener) unlink() error {
 		return fmt.Errorf("remove socket %s: %w", l.path, err)
 	}
 	defer unlock()
-	info, err := os.Lstat(l.path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && !os.SameFile(info, l.info)) {
-		return nil // a newer instance's, or nobody's
-	}
-	if err != nil {
+	if err := l.spare.remove(); err != nil {
 		return err
 	}
+	if own, err := l.atPath(); !own {
+		return err // a newer instance's, or nobody's
+	}
+	if l.spare != nil {
+		if given, err := giveBack(ctx, l.path); given {
+			return err
+		}
+	}
 	return os.Remove(l.path)
+}
+
+// atPath reports whether what is at the path is this listener's socket.
+func (l *listener) atPath() (bool, error) {
+	info, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(info, l.info), err
 }
 
 // lockWithin locks the directory, waiting at most for d.

@@ -24,6 +24,10 @@ func listenIn(ctx context.Context, dir string) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil // by the package net's contract for "unix"
 }
 
+func connect(ctx context.Context, path string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", path)
+}
+
 // setOwner does nothing: files have no uid and gid here.
 func setOwner(string, ListenConfig) error { return nil }
 

@@ -19,22 +19,41 @@ const tempSocket = "s"
 
 // listenIn listens on tempSocket in dir.
 func listenIn(ctx context.Context, dir string) (*net.UnixListener, error) {
-	name := filepath.Join(dir, tempSocket)
-	if len(name) > MaxPathLength {
-		// The final path fits, but not the private one. The kernel also
-		// takes a path below an open directory, which is short.
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
-		}
-		defer func() { _ = unix.Close(fd) }() // only a name
-		name = "/proc/self/fd/" + strconv.Itoa(fd) + "/" + tempSocket
+	name, done, err := shorten(filepath.Join(dir, tempSocket))
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", name)
 	if err != nil {
 		return nil, err
 	}
 	return l.(*net.UnixListener), nil // by the package net's contract for "unix"
+}
+
+func connect(ctx context.Context, path string) (net.Conn, error) {
+	name, done, err := shorten(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return new(net.Dialer).DialContext(ctx, "unix", name)
+}
+
+// shorten returns a name of path that a socket's address has room for: private
+// names are longer than the path that callers chose. The kernel also takes a
+// path below an open directory, which is short. The name is good until done.
+func shorten(path string) (name string, done func(), err error) {
+	if len(path) <= MaxPathLength {
+		return path, func() {}, nil
+	}
+	dir := filepath.Dir(path)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	done = func() { _ = unix.Close(fd) } // only a name
+	return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + filepath.Base(path), done, nil
 }
 
 func setOwner(name string, cfg ListenConfig) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/postern-dev/postern/internal/daemon"
@@ -69,6 +70,8 @@ type instance struct {
 	telemetry *telemetry.Telemetry
 	getenv    func(string) string
 	provider  Provider
+	// listening is set once the socket is there.
+	listening atomic.Bool
 }
 
 // serve makes the provider, runs it with its servers, and lets it shut down.
@@ -127,15 +130,15 @@ func (i *instance) newServer(svc *service) (*rpc.Server, error) {
 // runAll runs until ctx ends. The provider's background work and the health
 // server end after the last call is drained, and then comes Shutdown.
 func (i *instance) runAll(ctx context.Context, server *rpc.Server, admin *daemon.Admin) error {
-	listener, err := i.listen(ctx)
-	if err != nil {
-		return err
-	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	err = daemon.Group(ctx,
+	err := daemon.Group(ctx,
 		func(ctx context.Context) error {
 			defer stop()
+			listener, err := i.listen(ctx)
+			if err != nil {
+				return err
+			}
 			return server.Run(ctx, listener)
 		},
 		func(context.Context) error { return admin.Run(background) },

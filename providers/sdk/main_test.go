@@ -6,6 +6,7 @@ import (
 	"flag"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,20 +122,39 @@ func TestRun_Fails(t *testing.T) {
 			t.Errorf("Run() = %v", err)
 		}
 	})
-	t.Run("no directory", func(t *testing.T) {
-		t.Parallel()
-		dir := filepath.Join(shortDir(t), "gone")
-		err := sdk.Run(t.Context(), definition(answering(oneFile())), sdk.Env{Args: []string{"--listen-dir=" + dir, "--health-addr="}})
-		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mounted?") {
-			t.Errorf("Run() = %v", err)
-		}
-	})
 	t.Run("definition", func(t *testing.T) {
 		t.Parallel()
 		if err := sdk.Run(t.Context(), sdk.Definition{Name: "x"}, sdk.Env{}); err == nil || !strings.Contains(err.Error(), "New is nil") {
 			t.Errorf("Run() = %v", err)
 		}
 	})
+}
+
+// A provider that starts before the node driver has made its directory waits
+// for it, is not ready and need not be started again.
+func TestRun_DirectoryComesLater(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(shortDir(t), "later")
+	r := startWaiting(t, dir, definition(answering(oneFile())))
+	waitFor(t, func() bool { return r.health(t, "/readyz") == http.StatusServiceUnavailable })
+	if got := r.health(t, "/healthz"); got != http.StatusOK {
+		t.Errorf("/healthz while it waits: %d", got)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return r.health(t, "/readyz") == http.StatusOK })
+	// The directory is made anew: the container has to start again to see it.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.health(t, "/healthz"); got != http.StatusServiceUnavailable {
+		t.Errorf("/healthz without a socket: %d", got)
+	}
+	r.stop()
+	if err := <-r.done; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
 }
 
 func TestRun_Usage(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +57,7 @@ func parseOptions(def Definition, env Env) (*options, error) {
 		return nil, err
 	}
 	if opts.instance == "" {
-		opts.instance, err = newInstanceName()
+		opts.instance, err = newInstanceName(opts.listenDir)
 	}
 	if err == nil && (strings.HasPrefix(opts.instance, ".") || strings.ContainsAny(opts.instance, "/\x00")) {
 		err = UsageErrorf("--instance %q is no file name", opts.instance)
@@ -71,16 +72,29 @@ func UsageErrorf(format string, args ...any) error {
 	return &daemon.UsageError{Err: fmt.Errorf(format, args...)}
 }
 
-// newInstanceName makes a name that no other instance has. The process id
-// would not do: in a container it is always 1, and with the host's network two
-// instances of a rolling update see the same host name.
-func newInstanceName() (string, error) {
+const (
+	// maxHostLength is how much of a host's name is in an instance's name.
+	maxHostLength = 40
+	// randomLength is the length of the random part.
+	randomLength = 8
+)
+
+// newInstanceName makes a name that no other instance has, and that leaves room
+// for the directory in the path of a socket. The process id would not do: in a
+// container it is always 1, and with the host's network two instances of a
+// rolling update see the same host name.
+func newInstanceName(dir string) (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return "", fmt.Errorf("name the instance: %w", err)
 	}
-	// Socket paths may be 107 bytes long.
-	return host[:min(len(host), 40)] + "-" + strings.ToLower(rand.Text()[:8]), nil
+	random := strings.ToLower(rand.Text()[:randomLength])
+	room := unixsocket.MaxPathLength - len(filepath.Join(dir, "-"+random+socketSuffix))
+	host = host[:max(0, min(len(host), maxHostLength, room))]
+	if host == "" {
+		return random, nil
+	}
+	return host + "-" + random, nil
 }
 
 // allowedUIDs are the users that may call.

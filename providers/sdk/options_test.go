@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,15 +30,16 @@ func TestAllowedUIDs(t *testing.T) {
 
 func TestNewInstanceName(t *testing.T) {
 	t.Parallel()
-	first, err := newInstanceName()
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := newInstanceName()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if first == second || len(first) > 49 || strings.Contains(first, "/") {
-		t.Errorf("names are %q and %q", first, second)
+	names := map[string]bool{}
+	for _, dir := range []string{"/run/p", "/run/p", "/" + strings.Repeat("d", 84), "/" + strings.Repeat("d", 92)} {
+		name, err := newInstanceName(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name+socketSuffix)
+		if names[name] || len(name) > 49 || len(path) > unixsocket.MaxPathLength || strings.ContainsAny(name[:1], "/.-") {
+			t.Errorf("name %q, after %v; its path has %d bytes", name, names, len(path))
+		}
+		names[name] = true
 	}
 }

@@ -3,8 +3,10 @@ package sdk_test
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -111,6 +113,16 @@ func (b *syncBuffer) String() string {
 // start runs a provider in dir as instance "test", and waits until it answers.
 func start(t *testing.T, dir string, def sdk.Definition, args ...string) *running {
 	t.Helper()
+	r := startWaiting(t, dir, def, append([]string{"--health-addr="}, args...)...)
+	if _, err := r.provider.Describe(t.Context(), &providerv1.DescribeRequest{}, grpc.WaitForReady(true)); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// startWaiting starts a provider whose directory need not be there yet.
+func startWaiting(t *testing.T, dir string, def sdk.Definition, args ...string) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	conn, err := unixsocket.Dial(filepath.Join(dir, "test.sock"), unixsocket.DialConfig{})
 	if err != nil {
@@ -121,7 +133,7 @@ func start(t *testing.T, dir string, def sdk.Definition, args ...string) *runnin
 		provider: providerv1.NewProviderServiceClient(conn), upstream: v1alpha1.NewCSIDriverProviderClient(conn),
 	}
 	env := sdk.Env{
-		Args:   append([]string{"--listen-dir=" + dir, "--instance=test", "--health-addr="}, args...),
+		Args:   append([]string{"--listen-dir=" + dir, "--instance=test", "--health-addr=127.0.0.1:0"}, args...),
 		Getenv: func(string) string { return "" }, Stdout: r.logs, Stderr: r.logs,
 	}
 	go func() { r.done <- sdk.Run(ctx, def, env) }()
@@ -131,10 +143,26 @@ func start(t *testing.T, dir string, def sdk.Definition, args ...string) *runnin
 			t.Error(err)
 		}
 	})
-	if _, err := r.provider.Describe(ctx, &providerv1.DescribeRequest{}, grpc.WaitForReady(true)); err != nil {
+	return r
+}
+
+// health returns the status of a probe, 0 while nobody listens.
+func (r *running) health(t *testing.T, path string) int {
+	t.Helper()
+	match := regexp.MustCompile(`"admin server listens","address":"([^"]+)"`).FindStringSubmatch(r.logs.String())
+	if match == nil {
+		return 0
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+match[1]+path, http.NoBody)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 func fetchRequest() *providerv1.FetchRequest {

@@ -33,24 +33,31 @@ func (i *instance) socket() string {
 	return filepath.Join(i.options.listenDir, i.options.instance+socketSuffix)
 }
 
-// listen opens the socket, after it has removed those of dead instances.
+// listen opens the socket, as soon as the node driver has given its directory
+// to the provider: kubelet may have made it before, as root. Then it removes
+// the sockets of dead instances.
 //
 // An instance that is named like the provider is there for the upstream
 // driver, in a directory that it shares with other providers: there, only a
 // dead socket of the same name is removed.
 func (i *instance) listen(ctx context.Context) (net.Listener, error) {
-	if !slices.Contains(i.def.Names, i.options.instance) {
-		if err := removeStale(ctx, i.options.listenDir, i.telemetry.Logger); err != nil {
-			return nil, err
-		}
-	}
-	listener, err := unixsocket.Listen(ctx, unixsocket.ListenConfig{
+	logger := i.telemetry.Logger
+	listener, err := unixsocket.Await(ctx, unixsocket.ListenConfig{
 		Path: i.socket(), Mode: socketMode, UID: unixsocket.Unowned, GID: unixsocket.Unowned,
+	}, func(why error) {
+		logger.WarnContext(ctx, "the socket's directory cannot be used yet; waiting for the node driver, which makes it: is it mounted?",
+			logkey.Error, why)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	i.telemetry.Logger.InfoContext(ctx, "provider is listening", logkey.Provider, i.def.Name,
+	if !slices.Contains(i.def.Names, i.options.instance) {
+		if err := removeStale(ctx, i.options.listenDir, logger); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	}
+	i.listening.Store(true)
+	logger.InfoContext(ctx, "provider is listening", logkey.Provider, i.def.Name,
 		logkey.Version, i.def.Version, logkey.Socket, i.socket())
 	return listener, nil
 }
@@ -59,7 +66,7 @@ func (i *instance) listen(ctx context.Context) (net.Listener, error) {
 func removeStale(ctx context.Context, dir string, logger *slog.Logger) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("look for old sockets: %w: is the directory that the node driver makes for the provider mounted?", err)
+		return fmt.Errorf("look for old sockets: %w", err)
 	}
 	for _, entry := range entries {
 		if entry.Type() != fs.ModeSocket || !strings.HasSuffix(entry.Name(), socketSuffix) {
@@ -93,6 +100,9 @@ func stale(ctx context.Context, path string) bool {
 // serves from one that only runs. It does so on a connection of its own: one
 // that was open already would not notice that the socket is gone.
 func (i *instance) live(ctx context.Context) error {
+	if !i.listening.Load() {
+		return nil // a restart would not make the directory come
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := unixsocket.Dial(i.socket(), unixsocket.DialConfig{})
@@ -112,6 +122,9 @@ func (i *instance) live(ctx context.Context) error {
 
 // ready asks whether the provider can be called and could serve.
 func (i *instance) ready(ctx context.Context) error {
+	if !i.listening.Load() {
+		return fmt.Errorf("directory %s cannot be used yet: the node driver makes it", i.options.listenDir)
+	}
 	if err := i.live(ctx); err != nil {
 		return err
 	}

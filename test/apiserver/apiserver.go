@@ -130,6 +130,7 @@ func (s *Server) startProcesses(cfg Config, free []int) error {
 			"--service-account-key-file", filepath.Join(cfg.Dir, "sa.key"),
 			"--token-auth-file", filepath.Join(cfg.Dir, "tokens.csv"),
 			"--authorization-mode", "RBAC", "--endpoint-reconciler-type", "none",
+			"--allow-privileged", // as wherever CSI drivers run
 			// No controller makes the default service accounts that it would wait for.
 			"--disable-admission-plugins", "ServiceAccount",
 		},

@@ -24,7 +24,7 @@ func (s *Server) DriverKubeconfig(ctx context.Context) (string, error) {
 	if err := s.EnsureServiceAccount(ctx, driverNamespace, driverAccount); err != nil {
 		return "", err
 	}
-	if err := s.BindClusterRole(ctx, "secretproviderclasses-role", driverNamespace, driverAccount, driverRules()); err != nil {
+	if err := s.BindClusterRole(ctx, "secretproviderclasses-role", driverNamespace, driverAccount, DriverRules()); err != nil {
 		return "", err
 	}
 	token, err := s.ServiceAccountToken(ctx, driverNamespace, driverAccount)
@@ -34,10 +34,10 @@ func (s *Server) DriverKubeconfig(ctx context.Context) (string, error) {
 	return s.writeKubeconfig("driver", token)
 }
 
-// driverRules are all that the driver may do: read single objects that it knows
+// DriverRules are all that the driver may do: read single objects that it knows
 // the name of, write its status objects, and send events. It lists nothing of
 // other people's.
-func driverRules() []rbacv1.PolicyRule {
+func DriverRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		{APIGroups: []string{crdGroup}, Resources: []string{"secretproviderclasses"}, Verbs: []string{"get"}},
 		{

@@ -56,8 +56,11 @@ func rules(modules []module) map[string]rule {
 			siblings: []string{"proto", "internal"}, testSiblings: []string{"providers/sdk"},
 			banned: ban(noCloud, noKubernetes),
 		},
+		"release": {
+			banned: ban(noCloud, noKubernetes), // it builds the daemons as a user does: by running go
+		},
 		"test": {
-			siblings: []string{"proto"}, // it talks to the daemons as others do: over sockets
+			siblings: []string{"proto", "release"}, // it talks to the daemons as others do: over sockets
 		},
 	}
 	for _, m := range modules {

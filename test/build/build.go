@@ -128,30 +128,44 @@ const FaultInjection = "faultinjection"
 // Daemons builds the project's daemons from the tree, as "make build" does but
 // for further tags, and returns the directory that holds them.
 func (b *Builder) Daemons(ctx context.Context, tags ...string) (string, error) {
-	tags = append([]string{"grpcnotrace"}, tags...)
-	dir := filepath.Join(b.cfg.Cache, "daemons-"+hashString(b.cfg.Root+strings.Join(tags, ",")))
-	unlock, err := b.lock(ctx, "daemons")
+	packages, err := daemonPackages(b.cfg.Root)
+	if err != nil {
+		return "", err
+	}
+	return b.tree(ctx, "daemons", packages, append([]string{"grpcnotrace"}, tags...))
+}
+
+// Programs builds main packages of the tree that are no daemons, given relative
+// to the root, and returns the directory that holds them. Name is for messages
+// and for the directory.
+func (b *Builder) Programs(ctx context.Context, name string, packages ...string) (string, error) {
+	return b.tree(ctx, name, packages, []string{"grpcnotrace"})
+}
+
+// tree builds packages of the workspace into a directory of their own.
+func (b *Builder) tree(ctx context.Context, name string, packages, tags []string) (string, error) {
+	dir := filepath.Join(b.cfg.Cache, name+"-"+hashString(b.cfg.Root+strings.Join(tags, ",")))
+	unlock, err := b.lock(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make the directory of the daemons: %w", err)
-	}
-	packages, err := daemonPackages(b.cfg.Root)
-	if err != nil {
-		return "", err
+		return "", fmt.Errorf("make the directory of the %s: %w", name, err)
 	}
 	start := time.Now()
 	if err := b.run(ctx, goBuild{
-		name: "daemons", dir: b.cfg.Root, output: dir + string(filepath.Separator),
+		name: name, dir: b.cfg.Root, output: dir + string(filepath.Separator),
 		packages: packages, workspace: true, ldflags: "-s -w", tags: strings.Join(tags, ","),
 	}); err != nil {
 		return "", err
 	}
-	b.say("daemons: built from the tree in %s", time.Since(start).Round(100*time.Millisecond))
+	b.say("%s: built from the tree in %s", name, time.Since(start).Round(100*time.Millisecond))
 	return dir, nil
 }
+
+// Cache returns the directory in which what was built is kept.
+func (b *Builder) Cache() string { return b.cfg.Cache }
 
 func (b *Builder) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.cfg.Progress, "build: "+format+"\n", args...)

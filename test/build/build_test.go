@@ -85,6 +85,7 @@ func TestKeyDependsOnAllThatDecides(t *testing.T) {
 		"go.sum":       {change: map[string]string{"srv/go.sum": "x"}},
 		"source":       {change: map[string]string{"srv/main.go": "package main // new\n"}},
 		"new source":   {change: map[string]string{"srv/more.go": "package main\n"}},
+		"inner module": {change: map[string]string{"srv/inner/inner.go": "package inner\n"}},
 		"flags":        {server: func(s *Server) { s.LDFlags = "-w" }},
 		"package":      {server: func(s *Server) { s.Package = "./x" }},
 		"go's version": {goWas: "go1.0"},

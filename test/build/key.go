@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,36 +17,43 @@ import (
 const keyLength = 16
 
 // key hashes all that decides what the binary is: the module's go.mod, go.sum
-// and Go files, the toolchain, the platform and the flags.
+// and Go files, those of modules inside it that it is replaced with included,
+// the toolchain, the platform and the flags.
 func (b *Builder) key(s Server, moduleDir string) (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%s\n%s/%s\n%s\n%s\n", b.goVersion, runtime.GOOS, runtime.GOARCH, s.Package, s.LDFlags)
-	entries, err := os.ReadDir(moduleDir)
+	var names []string
+	err := filepath.WalkDir(moduleDir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if name := entry.Name(); name == "go.mod" || name == "go.sum" || strings.HasSuffix(name, ".go") {
+			names = append(names, path)
+		}
+		return nil
+	})
 	if err != nil {
 		return "", err
 	}
-	var names []string
-	for _, entry := range entries {
-		name := entry.Name()
-		if name == "go.mod" || name == "go.sum" || strings.HasSuffix(name, ".go") {
-			names = append(names, name)
-		}
-	}
 	slices.Sort(names)
 	for _, name := range names {
-		if err := hashFile(h, filepath.Join(moduleDir, name)); err != nil {
+		if err := hashFile(h, moduleDir, name); err != nil {
 			return "", err
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))[:keyLength], nil
 }
 
-func hashFile(w io.Writer, path string) error {
+func hashFile(w io.Writer, dir, path string) error {
 	contents, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s %d\n%s\n", filepath.Base(path), len(contents), contents)
+	name, err := filepath.Rel(dir, path)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s %d\n%s\n", filepath.ToSlash(name), len(contents), contents)
 	return err
 }
 

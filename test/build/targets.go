@@ -66,8 +66,49 @@ func UpstreamProvider() Server {
 	}
 }
 
-// Servers lists every third-party server.
-func Servers() []Server { return []Server{Kube(), Bao(), UpstreamProvider()} }
+// UpstreamDriver is the Secrets Store CSI driver, whose place Postern takes. It
+// mounts with the programs mount and umount. Package upstream has its manifests.
+func UpstreamDriver() Server {
+	const version = "sigs.k8s.io/secrets-store-csi-driver/pkg/version"
+	return Server{
+		Name:    "upstreamdriver",
+		What:    "the Secrets Store CSI driver 1.6.0",
+		Module:  "test/servers/upstreamdriver",
+		Package: "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver",
+		LDFlags: "-s -w -X " + version + ".BuildVersion=v1.6.0",
+		Cold:    "about a minute on two cores",
+	}
+}
+
+// Helm is the program that installs charts.
+func Helm() Server {
+	const version = "helm.sh/helm/v4/internal/version"
+	return Server{
+		Name:    "helm",
+		What:    "Helm, which installs the charts",
+		Module:  "test/servers/helm",
+		Package: "helm.sh/helm/v4/cmd/helm",
+		LDFlags: "-s -w -X " + version + ".version=v4.3.1 -X " + version + ".gitTreeState=clean",
+		Cold:    "about 2 minutes on two cores",
+	}
+}
+
+// Coredns is CoreDNS with the plugins that the test cluster needs.
+func Coredns() Server {
+	return Server{
+		Name:    "coredns",
+		What:    "CoreDNS, which resolves the names of Services",
+		Module:  "test/servers/coredns",
+		Package: ".",
+		LDFlags: "-s -w",
+		Cold:    "about 2 minutes on two cores",
+	}
+}
+
+// Servers lists every third-party program.
+func Servers() []Server {
+	return []Server{Kube(), Bao(), UpstreamProvider(), UpstreamDriver(), Helm(), Coredns()}
+}
 
 // daemonPackages returns the main packages of the daemons: every
 // <module>/cmd/postern-* of the driver, the gateway and the providers.

@@ -25,6 +25,8 @@ type Config struct {
 	Out, Progress io.Writer
 	// Pause waits for the context's end before cleaning up.
 	Pause bool
+	// Keep leaves the cluster up.
+	Keep bool
 	// Getenv reads the environment.
 	Getenv func(string) string
 }
@@ -55,7 +57,7 @@ func (t *teller) quote(text string) {
 	}
 }
 
-// tools is what both demos start with.
+// tools is what all demos start with.
 type tools struct {
 	cfg      Config
 	root     string
@@ -64,7 +66,8 @@ type tools struct {
 	tell     *teller
 }
 
-func prepare(ctx context.Context, cfg Config) (*tools, error) {
+// prepare begins the story; what says what is run.
+func prepare(cfg Config, what string) (*tools, error) {
 	if os.Getuid() != 0 {
 		return nil, ErrNotRoot
 	}
@@ -81,15 +84,23 @@ func prepare(ctx context.Context, cfg Config) (*tools, error) {
 		return nil, err
 	}
 	t := &tools{cfg: cfg, root: root, builder: builder, tell: &teller{out: cfg.Out}}
-	_, _ = fmt.Fprint(cfg.Out, "Postern puts secrets of an external store into a pod as files.\n"+
-		"This runs the real daemons of one node on this machine, and plays kubelet.\n")
+	_, _ = fmt.Fprintf(cfg.Out, "Postern puts secrets of an external store into a pod as files.\n%s\n", what)
+	return t, nil
+}
+
+// prepareNode is prepare for a demo without a cluster.
+func prepareNode(ctx context.Context, cfg Config) (*tools, error) {
+	t, err := prepare(cfg, "This runs the real daemons of one node on this machine, and plays kubelet.")
+	if err != nil {
+		return nil, err
+	}
 	t.tell.title("Build the daemons from this tree")
 	t.tell.say("the first time this takes a minute or two, then a second")
-	t.binaries, err = builder.Daemons(ctx)
+	t.binaries, err = t.builder.Daemons(ctx)
 	return t, err
 }
 
-// mount is what the last steps of both demos need.
+// mount is what the last steps of the demos without a cluster need.
 type mount struct {
 	node   *harness.Node
 	traces *otlp.Receiver

@@ -37,7 +37,7 @@ spec:
 
 // File is the demo without servers: the store is a directory.
 func File(ctx context.Context, cfg Config) error {
-	t, err := prepare(ctx, cfg)
+	t, err := prepareNode(ctx, cfg)
 	if err != nil {
 		return err
 	}

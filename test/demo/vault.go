@@ -39,7 +39,7 @@ spec:
 // Vault is the demo with a real API server and a real OpenBao, after the
 // walk-through that users of the Vault provider know.
 func Vault(ctx context.Context, cfg Config) error {
-	t, err := prepare(ctx, cfg)
+	t, err := prepareNode(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,10 @@ func badRequests() map[string]badInput {
 			request:  func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().VolumeMountGroup = "staff" },
 			wantCode: codes.InvalidArgument, wantText: `volume mount group "staff" is not a group id`,
 		},
+		"tokens in the secrets that are no JSON": {
+			request:  func(r *csi.NodePublishVolumeRequest) { r.Secrets = map[string]string{kubelet.TokensKey: "{canary"} },
+			wantCode: codes.InvalidArgument, wantText: `csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends`,
+		},
 		"no tokens": {
 			request:  func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, kubelet.TokensKey) },
 			wantCode: codes.FailedPrecondition, wantText: vaultFailed + `kubelet sent no token for audience "vault": add it to spec.tokenRequests ` +

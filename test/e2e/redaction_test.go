@@ -32,6 +32,7 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 	for _, name := range []string{"app", "denied", "missing"} {
 		v := pod(t, namespace, "web-"+name, name)
 		addTokens(t, canaries, v.Tokens)
+		v.TokensInSecrets = name == "denied" // where the request fails with them in hand
 		err := n.Kubelet.Publish(t.Context(), v)
 		if (err == nil) != (name == "app") {
 			t.Errorf("publish %s: %v", name, err)

@@ -8,16 +8,31 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/postern-dev/postern/test/kubelet"
+	"github.com/postern-dev/postern/test/ports"
 	"github.com/postern-dev/postern/test/process"
 )
 
+// listenAt decides where the daemon's HTTP server is.
+func (d *Daemon) listenAt(port int) {
+	flag := "--metrics-addr"
+	if strings.HasPrefix(d.cfg.Name, "postern-provider-") {
+		flag = "--health-addr"
+	}
+	d.Admin = "127.0.0.1:" + strconv.Itoa(port)
+	d.args = []string{flag, d.Admin}
+}
+
 func (d *Daemon) start() error {
-	p, err := process.Start(d.cfg)
+	cfg := d.cfg
+	cfg.Args = slices.Concat(cfg.Args, d.args)
+	p, err := process.Start(cfg)
 	if err != nil {
 		return err
 	}
@@ -34,6 +49,36 @@ func (d *Daemon) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	return d.WaitReady(ctx)
+}
+
+// Replace does what a rolling update with maxSurge 1 does: it starts a second
+// process of the daemon and, when that is ready, ends the first. The new one
+// runs another program, unless that is "".
+func (d *Daemon) Replace(ctx context.Context, program string) error {
+	free, err := ports.Free(ctx, 1)
+	if err != nil {
+		return err
+	}
+	next := &Daemon{cfg: d.cfg}
+	if program != "" {
+		next.cfg.Path += "+"
+		if err := copyProgram(program, next.cfg.Path); err != nil {
+			return err
+		}
+	}
+	next.listenAt(free[0])
+	if err := next.start(); err != nil {
+		return err
+	}
+	ready, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := next.WaitReady(ready); err != nil {
+		next.Kill()
+		return err
+	}
+	old := d.Process
+	*d = *next
+	return old.Stop(stopTimeout)
 }
 
 // WaitReady waits until the daemon says on /readyz that it is ready.

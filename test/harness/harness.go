@@ -30,10 +30,17 @@ const (
 	stopTimeout  = 15 * time.Second
 )
 
+// WaitsForDirectory is in the log of a daemon that waits for the driver to give
+// its directory to it.
+const WaitsForDirectory = "cannot be used yet"
+
 // Config is what a Node needs.
 type Config struct {
 	// Binaries is the directory of the daemons; see package build. Required.
 	Binaries string
+	// Programs are paths of daemons that are not to be those of Binaries, such
+	// as another version's, by name.
+	Programs map[string]string
 	// Providers by name, each with its arguments beyond those that every
 	// provider gets. A provider's program is postern-provider-<name>.
 	Providers map[string][]string
@@ -47,6 +54,9 @@ type Config struct {
 	DriverArgs, GatewayArgs []string
 	// DriverEnv is environment of the driver beyond the usual.
 	DriverEnv []string
+	// DriverLast starts the others before the driver, in directories as kubelet
+	// makes them for pods that name them: root's.
+	DriverLast bool
 }
 
 // Node is a node's daemons.
@@ -68,7 +78,10 @@ type Daemon struct {
 	// Admin is the address of its HTTP server: /metrics, /readyz, /healthz.
 	Admin string
 
+	// cfg has the arguments but for the address of that server.
 	cfg process.Config
+	// args is the rest.
+	args []string
 }
 
 // Start starts the node's daemons and waits until each says that it is ready.
@@ -91,6 +104,12 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.prepare(ctx); err != nil {
 		return err
 	}
+	others := append([]*Daemon{n.Gateway}, slices.Collect(maps.Values(n.Providers))...)
+	if n.cfg.DriverLast {
+		if err := n.startLikeKubelet(ctx, others); err != nil {
+			return err
+		}
+	}
 	if err := n.Driver.start(); err != nil {
 		return err
 	}
@@ -101,18 +120,57 @@ func (n *Node) start(ctx context.Context) error {
 	n.Kubelet = client
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	// The driver makes the directories that the others listen in.
-	if err := n.Driver.WaitFor(ctx, n.directoriesExist); err != nil {
-		return err
-	}
-	others := append([]*Daemon{n.Gateway}, slices.Collect(maps.Values(n.Providers))...)
-	for _, daemon := range others {
-		if err := daemon.start(); err != nil {
+	if !n.cfg.DriverLast {
+		// The driver makes the directories that the others listen in.
+		if err := n.Driver.WaitFor(ctx, n.directoriesExist); err != nil {
+			return err
+		}
+		if err := startAll(others); err != nil {
 			return err
 		}
 	}
 	for _, daemon := range append(others, n.Driver) {
 		if err := daemon.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startLikeKubelet starts daemons whose directories the driver has not made yet:
+// kubelet did, for a hostPath of type DirectoryOrCreate. It returns when each
+// has said that it waits.
+func (n *Node) startLikeKubelet(ctx context.Context, daemons []*Daemon) error {
+	dirs := []string{n.Path("run/gateway")}
+	for name := range n.Providers {
+		dirs = append(dirs, n.ProviderDir(name))
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make a directory as kubelet does: %w", err)
+		}
+	}
+	if err := startAll(daemons); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, daemon := range daemons {
+		if err := daemon.WaitFor(ctx, func(context.Context) error {
+			if !strings.Contains(daemon.Log(), WaitsForDirectory) {
+				return errors.New("it does not say that it waits for its directory")
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func startAll(daemons []*Daemon) error {
+	for _, daemon := range daemons {
+		if err := daemon.start(); err != nil {
 			return err
 		}
 	}
@@ -181,24 +239,23 @@ func (n *Node) gatewayArgs() []string {
 }
 
 func (n *Node) daemon(name string, uid, port int, args []string) (*Daemon, error) {
-	program := n.Path("bin", name)
-	if err := copyProgram(filepath.Join(n.cfg.Binaries, name), program); err != nil {
+	program, source := n.Path("bin", name), n.cfg.Programs[name]
+	if source == "" {
+		source = filepath.Join(n.cfg.Binaries, name)
+	}
+	if err := copyProgram(source, program); err != nil {
 		return nil, err
 	}
-	admin := "127.0.0.1:" + strconv.Itoa(port)
-	flag := "--metrics-addr"
-	if strings.HasPrefix(name, "postern-provider-") {
-		flag = "--health-addr"
-	}
-	args = append(args, flag, admin)
 	if n.cfg.LogLevel != "" {
 		args = append(args, "--log-level", n.cfg.LogLevel)
 	}
-	return &Daemon{Admin: admin, cfg: process.Config{
+	d := &Daemon{cfg: process.Config{
 		Name: name, Path: program, Args: args, Env: n.cfg.Telemetry,
 		UID: uint32(uid), GID: uint32(uid),
 		LogFile: n.Path("log", name+".log"),
-	}}, nil
+	}}
+	d.listenAt(port)
+	return d, nil
 }
 
 func copyProgram(from, to string) (err error) {

@@ -31,7 +31,14 @@ func (m Mount) Has(options ...string) bool {
 
 // Mounts returns the mounts at path and below it.
 func Mounts(path string) ([]Mount, error) {
-	file, err := os.Open("/proc/self/mountinfo")
+	return ReadMounts("/proc/self/mountinfo", path)
+}
+
+// ReadMounts returns the mounts at path and below it that are in the mountinfo
+// file of some process.
+func ReadMounts(mountinfo, path string) ([]Mount, error) {
+	below := strings.TrimSuffix(path, "/") + "/"
+	file, err := os.Open(mountinfo)
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
@@ -40,7 +47,7 @@ func Mounts(path string) ([]Mount, error) {
 	scanner := bufio.NewScanner(file)
 	for scanner.Scan() {
 		mount, ok := parse(scanner.Text())
-		if ok && (mount.Path == path || strings.HasPrefix(mount.Path, path+"/")) {
+		if ok && (mount.Path == path || strings.HasPrefix(mount.Path, below)) {
 			mounts = append(mounts, mount)
 		}
 	}

@@ -66,6 +66,22 @@ func TestBatchSentTwiceIsKeptOnce(t *testing.T) {
 	}
 }
 
+func TestTakeSettled(t *testing.T) {
+	t.Parallel()
+	receiver, export := listen(t)
+	export("driver", span(1, 0, "publish", 0, 10), span(2, 1, "fetch", 3, 8))
+	if got := receiver.TakeSettled(time.Hour); len(got) != 0 {
+		t.Errorf("a trace that has just come was taken: %v", got)
+	}
+	got := receiver.TakeSettled(0)
+	if len(got) != 1 || len(got[0].Spans) != 2 || got[0].Spans[0].Name != "publish" {
+		t.Errorf("TakeSettled(0) = %v", got)
+	}
+	if left := receiver.Traces(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
@@ -28,7 +29,8 @@ type Receiver struct {
 
 	mu      sync.Mutex
 	spans   map[spanKey]Span
-	changed chan struct{} // closed and replaced whenever spans changes
+	arrived map[string]time.Time // of each trace's last span
+	changed chan struct{}        // closed and replaced whenever spans changes
 }
 
 type spanKey struct{ trace, span string }
@@ -46,7 +48,10 @@ func Listen(ctx context.Context) (*Receiver, error) {
 // New receives on a listener, which may be in another network namespace, until
 // Close.
 func New(listener net.Listener) *Receiver {
-	r := &Receiver{address: listener.Addr().String(), spans: map[spanKey]Span{}, changed: make(chan struct{})}
+	r := &Receiver{
+		address: listener.Addr().String(), changed: make(chan struct{}),
+		spans: map[spanKey]Span{}, arrived: map[string]time.Time{},
+	}
 	r.server, r.stopped = grpc.NewServer(), make(chan struct{})
 	collectorv1.RegisterTraceServiceServer(r.server, r)
 	go func() {
@@ -83,6 +88,7 @@ func (r *Receiver) Export(_ context.Context, req *collectorv1.ExportTraceService
 			for _, span := range scope.GetSpans() {
 				s := newSpan(service, span)
 				r.spans[spanKey{s.TraceID, s.SpanID}] = s
+				r.arrived[s.TraceID] = time.Now()
 			}
 		}
 	}
@@ -118,6 +124,31 @@ func (r *Receiver) Traces() []Trace {
 	}
 	slices.SortFunc(traces, func(a, b Trace) int { return compareSpans(a.Spans[0], b.Spans[0]) })
 	return traces
+}
+
+// TakeSettled returns and forgets the traces to which nothing was added for so
+// long.
+func (r *Receiver) TakeSettled(quiet time.Duration) []Trace {
+	var settled []Trace
+	for _, trace := range r.Traces() {
+		if r.forget(trace, quiet) {
+			settled = append(settled, trace)
+		}
+	}
+	return settled
+}
+
+func (r *Receiver) forget(trace Trace, quiet time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.arrived[trace.ID]) < quiet {
+		return false
+	}
+	for _, span := range trace.Spans {
+		delete(r.spans, spanKey{span.TraceID, span.SpanID})
+	}
+	delete(r.arrived, trace.ID)
+	return true
 }
 
 // ErrNoTrace is in the error of Wait when ctx ended first.

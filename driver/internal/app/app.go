@@ -16,6 +16,7 @@ import (
 	"github.com/postern-dev/postern/driver/internal/podstatus"
 	"github.com/postern-dev/postern/driver/internal/publish"
 	"github.com/postern-dev/postern/driver/internal/spcdir"
+	"github.com/postern-dev/postern/driver/internal/startuptaint"
 	"github.com/postern-dev/postern/driver/internal/volume"
 	"github.com/postern-dev/postern/internal/daemon"
 	"github.com/postern-dev/postern/internal/rpc"
@@ -65,11 +66,13 @@ func Run(ctx context.Context, env daemon.Env) error {
 
 // driver is the parts of the process.
 type driver struct {
-	socket    string
-	dirs      *hostdirs.Dirs
-	gateway   *gateway.Client
-	volumes   *volume.Manager
-	recorder  recorder
+	socket   string
+	dirs     *hostdirs.Dirs
+	gateway  *gateway.Client
+	volumes  *volume.Manager
+	recorder recorder
+	// taint is nil unless a startup taint is to be removed.
+	taint     *startuptaint.Remover
 	publisher *publish.Publisher
 	server    *rpc.Server
 	admin     *daemon.Admin
@@ -118,6 +121,14 @@ func (d *driver) addPublisher(f *flags, t *telemetry.Telemetry, observe func(ste
 		return err
 	}
 	d.recorder = around.recorder
+	if f.taintKey != "" {
+		if d.taint, err = startuptaint.New(startuptaint.Config{
+			Node: f.nodeID, Key: f.taintKey, Providers: f.taintProviders,
+			Nodes: around.nodes, Gateway: d.gateway, Logger: t.Logger,
+		}); err != nil {
+			return err
+		}
+	}
 	d.publisher, err = publish.New(publish.Config{
 		NodeName:                f.nodeID,
 		SecretProviderClasses:   around.classes,
@@ -160,11 +171,20 @@ func (d *driver) run(ctx context.Context) error {
 			return d.server.Run(ctx, listener)
 		},
 		func(context.Context) error { return d.admin.Run(background) },
+		func(context.Context) error { return d.gateway.Run(background) },
 		func(context.Context) error { return d.dirs.Run(background) },
 		func(context.Context) error { return d.publisher.Run(background) },
 		func(context.Context) error { return d.recorder.Run(background) },
+		d.removeTaint,
 		daemon.TrimMemory,
 	)
+}
+
+func (d *driver) removeTaint(ctx context.Context) error {
+	if d.taint == nil {
+		return nil
+	}
+	return d.taint.Run(ctx)
 }
 
 func newDirs(f *flags, logger *slog.Logger) (*hostdirs.Dirs, error) {
@@ -187,6 +207,7 @@ func newDirs(f *flags, logger *slog.Logger) (*hostdirs.Dirs, error) {
 type surroundings struct {
 	classes  publish.SecretProviderClasses
 	cluster  publish.Cluster
+	nodes    startuptaint.Nodes
 	recorder recorder
 }
 
@@ -210,7 +231,7 @@ func newSurroundings(f *flags, logger *slog.Logger) (surroundings, error) {
 		return surroundings{}, err
 	}
 	recorder, err := podstatus.New(podstatus.Config{Node: f.nodeID, Statuses: client, Events: client, Logger: logger})
-	return surroundings{classes: client, cluster: client, recorder: recorder}, err
+	return surroundings{classes: client, cluster: client, nodes: client, recorder: recorder}, err
 }
 
 func newServer(f *flags, t *telemetry.Telemetry, publisher csiserver.Publisher, check func(context.Context) error) (*rpc.Server, error) {

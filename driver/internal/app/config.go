@@ -29,6 +29,8 @@ type flags struct {
 	stagingDir     string
 	allowOverrides bool
 	pollInterval   time.Duration
+	taintKey       string
+	taintProviders []string
 	metricsAddr    string
 	pprof          bool
 	logLevel       string
@@ -64,6 +66,11 @@ func newFlags(f *flags) *daemon.Flags {
 	set.StringSlice(&f.legacyDirs, "legacy-providers-dirs",
 		[]string{"/etc/kubernetes/secrets-store-csi-providers", "/var/run/secrets-store-csi-providers"},
 		"directories of sockets of providers made for the upstream driver, opened to the gateway's group")
+
+	set.Group("Startup taint")
+	set.String(&f.taintKey, "startup-taint-key", "",
+		"taint that the driver takes from its node once the gateway answers, so that pods come only then; empty: none")
+	set.StringSlice(&f.taintProviders, "startup-taint-providers", nil, "providers that have to serve before that, such as vault,file")
 
 	set.Group("Observability")
 	set.String(&f.metricsAddr, "metrics-addr", ":8095", "address of /metrics, /healthz and /readyz; empty: none")
@@ -113,6 +120,10 @@ func (f *flags) validate() error {
 		return errors.New("--node-id is required: the node's name, by the downward API's spec.nodeName")
 	case f.spcDir != "" && f.kubeconfig != "":
 		return errors.New("--spc-dir and --kubeconfig exclude one another")
+	case f.taintKey != "" && f.spcDir != "":
+		return errors.New("--startup-taint-key needs the Kubernetes API, which --spc-dir turns off")
+	case f.taintKey == "" && len(f.taintProviders) > 0:
+		return errors.New("--startup-taint-providers means nothing without --startup-taint-key")
 	case f.volumeSize <= 0:
 		return fmt.Errorf("--volume-size %d is not a size", f.volumeSize)
 	case f.pollInterval < 0:

@@ -65,6 +65,8 @@ func TestRun_UsageErrors(t *testing.T) {
 	}{
 		"no node":       {[]string{}, "--node-id is required"},
 		"two sources":   {append(valid, "--kubeconfig=/x"), "--spc-dir and --kubeconfig exclude one another"},
+		"taint, no API": {append(valid, "--startup-taint-key=k"), "--startup-taint-key needs the Kubernetes API"},
+		"no taint":      {append(valid, "--startup-taint-providers=vault"), "--startup-taint-providers means nothing without --startup-taint-key"},
 		"no size":       {append(valid, "--volume-size=0"), "--volume-size 0 is not a size"},
 		"relative root": {append(valid, "--kubelet-root=kubelet"), "kubelet"},
 		"bad uids":      {append(valid, "--provider-uids=vault"), `provider uid "vault" is not name=uid`},

@@ -31,7 +31,8 @@ const (
 	// attempts would leave pods waiting for nothing.
 	minReconnectDelay = 20 * time.Millisecond
 	maxReconnectDelay = 500 * time.Millisecond
-	retryDelay        = 100 * time.Millisecond
+	// The first retry is made at once: mostly a newer gateway is there already.
+	retryDelay = 100 * time.Millisecond
 )
 
 // Config is what New needs.
@@ -42,8 +43,12 @@ type Config struct {
 	Telemetry *telemetry.Telemetry
 }
 
-// Client calls the gateway. It connects when first used and again whenever the
-// connection is lost; calls wait for the gateway inside their deadline.
+// Client calls the gateway. It connects when first used, and while Run runs
+// again as soon as the connection is lost; calls wait for the gateway inside
+// their deadline.
+//
+// A gateway that is replaced tells so (GOAWAY): the calls that it has go on
+// there, and all others go to whoever listens at the socket's path by then.
 type Client struct {
 	socket string
 	conn   *grpc.ClientConn
@@ -81,15 +86,36 @@ func New(cfg Config) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
+// Run keeps the connection up until ctx ends.
+func (c *Client) Run(ctx context.Context) error {
+	for {
+		state := c.conn.GetState()
+		if state == connectivity.Idle {
+			c.conn.Connect()
+		}
+		if !c.conn.WaitForStateChange(ctx, state) {
+			return nil
+		}
+	}
+}
+
 // Connected tells whether the gateway is there now.
 func (c *Client) Connected() bool { return c.conn.GetState() == connectivity.Ready }
 
 // Check returns an error that says what is wrong unless the gateway answers.
 func (c *Client) Check(ctx context.Context) error {
-	return c.call(ctx, func(ctx context.Context) error {
-		_, err := c.api.Status(ctx, &gatewayv1.StatusRequest{})
+	_, err := c.Status(ctx)
+	return err
+}
+
+// Status tells which providers are there and how they are.
+func (c *Client) Status(ctx context.Context) (*gatewayv1.StatusResponse, error) {
+	var response *gatewayv1.StatusResponse
+	err := c.call(ctx, func(ctx context.Context) (err error) {
+		response, err = c.api.Status(ctx, &gatewayv1.StatusRequest{})
 		return err
 	})
+	return response, err
 }
 
 // Describe tells what a provider needs; it waits for the provider.
@@ -123,9 +149,10 @@ func (c *Client) Release(ctx context.Context, volumeID string) error {
 	})
 }
 
-// call repeats do while the connection breaks under it, until ctx ends.
+// call repeats do while the connection breaks under it, or the gateway ends,
+// until ctx ends.
 func (c *Client) call(ctx context.Context, do func(context.Context) error) error {
-	for {
+	for delay := time.Duration(0); ; delay = retryDelay {
 		err := do(ctx)
 		if err == nil {
 			return nil
@@ -143,7 +170,7 @@ func (c *Client) call(ctx context.Context, do func(context.Context) error) error
 			return failure
 		}
 		select {
-		case <-time.After(retryDelay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return c.unavailable(failure.Message)
 		}

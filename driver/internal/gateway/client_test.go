@@ -42,16 +42,22 @@ func answer(context.Context) (*gatewayv1.FetchResponse, error) {
 	return &gatewayv1.FetchResponse{Source: gatewayv1.Source_SOURCE_PROVIDER}, nil
 }
 
-// start serves in dir until the returned function is called.
+// start serves in dir until the returned function is called. Then calls under
+// way are cut off.
 func start(t *testing.T, dir string, s *server) (stop func()) {
 	t.Helper()
+	return startDraining(t, dir, s, time.Millisecond)
+}
+
+func startDraining(t *testing.T, dir string, s *server, drain time.Duration) (stop func()) {
+	t.Helper()
 	listener, err := unixsocket.Listen(t.Context(), unixsocket.ListenConfig{
-		Path: filepath.Join(dir, gateway.SocketName), UID: unixsocket.Unowned, GID: unixsocket.Unowned,
+		Path: filepath.Join(dir, gateway.SocketName), UID: unixsocket.Unowned, GID: unixsocket.Unowned, TakeOver: true,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	served, err := rpc.NewServer(rpc.Config{Name: "gateway", Logger: telemetry.Discard().Logger, Telemetry: telemetry.Discard(), DrainTimeout: time.Millisecond})
+	served, err := rpc.NewServer(rpc.Config{Name: "gateway", Logger: telemetry.Discard().Logger, Telemetry: telemetry.Discard(), DrainTimeout: drain})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +171,89 @@ func TestFetch_AgainWhenTheGatewayGoesAway(t *testing.T) {
 	}
 	if second.calls.Load() != 1 {
 		t.Errorf("the new gateway was called %d times", second.calls.Load())
+	}
+}
+
+// A call that an older gateway refuses because it ends is made again at the
+// newer one, and one that it has begun is finished there.
+func TestFetch_GatewayIsReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	began, finish := make(chan struct{}), make(chan struct{})
+	older := &server{}
+	older.fetch = func(ctx context.Context) (*gatewayv1.FetchResponse, error) {
+		if older.calls.Load() > 1 {
+			return nil, &rpc.Error{Code: codes.Unavailable, Message: "it ends"}
+		}
+		close(began)
+		<-finish
+		return answer(ctx)
+	}
+	stop := startDraining(t, dir, older, time.Minute)
+	client := newClient(t, dir)
+	fetch := func() <-chan error {
+		result := make(chan error, 1)
+		go func() {
+			_, err := client.Fetch(t.Context(), &gatewayv1.FetchRequest{})
+			result <- err
+		}()
+		return result
+	}
+	first := fetch()
+	<-began
+	second := fetch() // is refused as long as there is the older one alone
+	newer := &server{fetch: answer}
+	start(t, dir, newer)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	if err := <-second; err != nil {
+		t.Errorf("the call that was refused: %v", err)
+	}
+	if newer.calls.Load() != 1 {
+		t.Errorf("the newer gateway was called %d times, want once", newer.calls.Load())
+	}
+	close(finish)
+	if err := <-first; err != nil {
+		t.Errorf("the call under way: %v", err)
+	}
+	<-stopped
+}
+
+// The connection is there again before anybody calls.
+func TestRun_Reconnects(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	client := newClient(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- client.Run(ctx) }()
+	for range 3 {
+		stop := start(t, dir, &server{fetch: answer})
+		awaitConnected(t, client, true)
+		stop()
+		awaitConnected(t, client, false)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func awaitConnected(t *testing.T, client *gateway.Client, want bool) {
+	t.Helper()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	for client.Connected() != want {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			t.Fatalf("after 20 s: connected %t, want %t", !want, want)
+		}
 	}
 }
 

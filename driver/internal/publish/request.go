@@ -62,7 +62,9 @@ type Token struct {
 }
 
 // ParseContext fills what kubelet says of the pod: from the volume context, and
-// the tokens from secrets where CSIDriver.serviceAccountTokenInSecrets is set.
+// the tokens from secrets where CSIDriver.serviceAccountTokenInSecrets is set,
+// under the same key, which no Kubernetes Secret can have. Tokens there win:
+// they are kubelet's for certain.
 func (r *Request) ParseContext(context, secrets map[string]string) error {
 	r.Pod = Pod{
 		Namespace:      context[attributePodNamespace],
@@ -125,6 +127,9 @@ func parseTokens(encoded string) ([]Token, error) {
 	tokens := make([]Token, 0, len(byAudience))
 	for _, audience := range slices.Sorted(maps.Keys(byAudience)) {
 		t := byAudience[audience]
+		if t.Token == "" {
+			return nil, fmt.Errorf("%s has no token for audience %q", attributeTokens, audience)
+		}
 		tokens = append(tokens, Token{Audience: audience, Token: redact.NewString(t.Token), Expiry: t.Expiration})
 	}
 	return tokens, nil

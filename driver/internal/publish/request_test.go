@@ -50,6 +50,62 @@ func TestParseContext_TokensInSecrets(t *testing.T) {
 	}
 }
 
+// During a change of the CSIDriver object both may be there for a moment.
+func TestParseContext_TokensInSecretsWin(t *testing.T) {
+	t.Parallel()
+	const tokens = "csi.storage.k8s.io/serviceAccount.tokens"
+	r := request(t, func(_, secrets map[string]string) {
+		secrets["clientid"] = "id"
+		secrets[tokens] = `{"":{"token":"new","expirationTimestamp":"2030-01-01T00:00:00Z"}}`
+	})
+	if len(r.Tokens) != 1 || r.Tokens[0].Audience != "" || r.Tokens[0].Token.Reveal() != "new" {
+		t.Errorf("tokens: %v, want the one of the secrets, for the API server's audience", r.Tokens)
+	}
+	if len(r.Secrets) != 1 || r.Secrets["clientid"].Reveal() != "id" {
+		t.Errorf("secrets: %v, want what nodePublishSecretRef names and nothing else", r.Secrets)
+	}
+	if len(r.Attributes) != 0 {
+		t.Errorf("attributes: %v", r.Attributes)
+	}
+}
+
+func TestParseContext_BadTokens(t *testing.T) {
+	t.Parallel()
+	const (
+		tokens  = "csi.storage.k8s.io/serviceAccount.tokens"
+		notJSON = tokens + " is not the JSON object that kubelet sends"
+	)
+	for encoded, want := range map[string]string{
+		canary:                       notJSON,
+		`"` + canary + `"`:           notJSON,
+		`["` + canary + `"]`:         notJSON,
+		`{"vault":"` + canary + `"}`: notJSON,
+		`{"vault":{"token":"` + canary + `","expirationTimestamp":"` + canary + `"}}`: notJSON,
+		`{"vault":{"token":"` + canary + `"}`:                                         notJSON,
+		`{"vault":null}`:                                                              tokens + ` has no token for audience "vault"`,
+		`{"vault":{"token":""}}`:                                                      tokens + ` has no token for audience "vault"`,
+		`null`:                                                                        "",
+		`{}`:                                                                          "",
+	} {
+		for _, where := range []string{"secrets", "context"} {
+			volumeContext := map[string]string{
+				"secretProviderClass": "database", "csi.storage.k8s.io/pod.name": "web",
+				"csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/pod.uid": "uid-1",
+			}
+			secrets := map[string]string{}
+			map[string]map[string]string{"secrets": secrets, "context": volumeContext}[where][tokens] = encoded
+			var r publish.Request
+			got := ""
+			if err := r.ParseContext(volumeContext, secrets); err != nil {
+				got = err.Error()
+			}
+			if got != want || len(r.Tokens) != 0 {
+				t.Errorf("%s in the %s: error %q, want %q; tokens %v", encoded, where, got, want, r.Tokens)
+			}
+		}
+	}
+}
+
 func TestParseContext_Failures(t *testing.T) {
 	t.Parallel()
 	valid := map[string]string{

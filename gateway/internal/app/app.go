@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -37,6 +39,9 @@ const (
 	minMessage = 16 << 20
 	// flushTimeout bounds how long the last spans may take to leave.
 	flushTimeout = 5 * time.Second
+	// settleTimeout bounds how long a new gateway leaves the socket to an older
+	// one, because of a provider that does not answer.
+	settleTimeout = time.Second
 )
 
 // Run is the gateway: it parses the flags and serves until ctx ends.
@@ -121,6 +126,7 @@ func newGateway(cfg config, tel *telemetry.Telemetry, version string) (*gateway,
 		Addr:      cfg.metricsAddr,
 		Telemetry: tel,
 		Ready:     g.ready,
+		Live:      g.live,
 		Logger:    tel.Logger,
 	})
 	return g, err
@@ -166,31 +172,68 @@ func (g *gateway) ready(ctx context.Context) error {
 	if !g.listening.Load() {
 		return errors.New("the gateway's socket is not there")
 	}
-	return g.registry.Ready(ctx)
+	return errors.Join(g.live(ctx), g.registry.Ready(ctx))
 }
+
+// live looks whether the socket is there: this gateway's, or that of a newer
+// one that took the path over. If none is, the directory was made anew, and
+// only a container that starts again sees the new one.
+func (g *gateway) live(context.Context) error {
+	if !g.listening.Load() {
+		return nil // starting or draining
+	}
+	info, err := os.Lstat(g.socket())
+	if err != nil {
+		return fmt.Errorf("look for the own socket: %w", err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("look for the own socket: %s is something else (%v)", g.socket(), info.Mode())
+	}
+	return nil
+}
+
+func (g *gateway) socket() string { return filepath.Join(g.cfg.listenDir, socketName) }
 
 // run serves until ctx ends. The providers' connections outlive the server, so
 // that calls under way can finish.
 func (g *gateway) run(ctx context.Context) error {
-	path := filepath.Join(g.cfg.listenDir, socketName)
-	listener, err := unixsocket.Listen(ctx, unixsocket.ListenConfig{
-		Path: path, UID: unixsocket.Unowned, GID: unixsocket.Unowned,
-	})
-	if err != nil {
-		return fmt.Errorf("listen for the driver: %w", err)
-	}
-	g.listening.Store(true)
-	g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "gateway listens", slog.String(logkey.Socket, path))
 	providers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	return daemon.Group(ctx,
 		func(context.Context) error { return g.registry.Run(providers) },
 		func(ctx context.Context) error {
 			defer stop()
-			defer g.listening.Store(false)
-			return g.server.Run(ctx, listener)
+			return g.serveDriver(ctx)
 		},
 		g.admin.Run,
 		daemon.TrimMemory,
 	)
+}
+
+// serveDriver takes the socket, from an older gateway if there is one, as soon
+// as the providers that are there can be called.
+func (g *gateway) serveDriver(ctx context.Context) error {
+	settling, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if err := g.registry.Settled(settling); err != nil && ctx.Err() == nil {
+		g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "a provider does not answer yet; the gateway starts without it")
+	}
+	listener, err := unixsocket.Await(ctx, unixsocket.ListenConfig{
+		Path: g.socket(), UID: unixsocket.Unowned, GID: unixsocket.Unowned, TakeOver: true,
+	}, func(why error) {
+		g.tel.Logger.LogAttrs(ctx, slog.LevelWarn, "the gateway's directory cannot be used yet; waiting for the driver, which makes it",
+			slog.String(logkey.Error, why.Error()))
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // told to end before it began
+	case err != nil:
+		return fmt.Errorf("listen for the driver: %w", err)
+	}
+	g.listening.Store(true)
+	defer g.listening.Store(false)
+	// Calls that wait for a provider need not wait here.
+	defer context.AfterFunc(ctx, g.registry.StopWaiting)()
+	g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "gateway listens", slog.String(logkey.Socket, g.socket()))
+	return g.server.Run(ctx, listener)
 }

@@ -19,6 +19,8 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/postern-dev/postern/gateway/internal/app"
 	"github.com/postern-dev/postern/gateway/internal/providertest"
@@ -67,14 +69,19 @@ func (g *gateway) logged() string {
 // start runs a gateway that these uids may call; without any, this process may.
 func start(t *testing.T, uids ...string) *gateway {
 	t.Helper()
-	if len(uids) == 0 {
-		uids = []string{fmt.Sprint(os.Getuid())}
-	}
 	dir, err := os.MkdirTemp("", "gw")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return startIn(t, dir, uids...)
+}
+
+func startIn(t *testing.T, dir string, uids ...string) *gateway {
+	t.Helper()
+	if len(uids) == 0 {
+		uids = []string{fmt.Sprint(os.Getuid())}
+	}
 	g := &gateway{t: t, dir: dir, addr: freeAddr(t), socket: filepath.Join(dir, "gateway.sock"), exit: make(chan error, 1)}
 	g.cmd = exec.CommandContext(t.Context(), os.Args[0],
 		"--listen-dir", dir, "--providers-dir", filepath.Join(dir, "p"), "--legacy-providers-dirs", filepath.Join(dir, "l"),
@@ -101,12 +108,18 @@ func start(t *testing.T, uids ...string) *gateway {
 	return g
 }
 
-// stop ends the process as kubelet does and checks that it ends well.
-func (g *gateway) stop() {
+// terminate tells the process to end as kubelet does.
+func (g *gateway) terminate() {
 	g.t.Helper()
 	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// stop ends the process and checks that it ends well.
+func (g *gateway) stop() {
+	g.t.Helper()
+	g.terminate()
 	if err := <-g.exit; err != nil {
 		g.t.Errorf("the gateway ended with %v", err)
 	}
@@ -161,7 +174,7 @@ func (g *gateway) proc(file, key string) string {
 func TestGateway(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	providertest.Eventually(t, "it is ready", func() bool { code, _ := g.get("/readyz"); return code == http.StatusOK })
+	g.awaitReady()
 
 	// The call is made before there is a provider.
 	type answer struct {
@@ -235,9 +248,7 @@ func TestGateway_Drains(t *testing.T) {
 		done <- err
 	}()
 	<-entered
-	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	g.terminate()
 	providertest.Eventually(t, "the socket is gone", func() bool {
 		_, err := os.Lstat(g.socket)
 		return errors.Is(err, os.ErrNotExist)
@@ -249,6 +260,126 @@ func TestGateway_Drains(t *testing.T) {
 	if err := <-g.exit; err != nil {
 		t.Errorf("the gateway ended with %v", err)
 	}
+}
+
+func (g *gateway) awaitReady() {
+	g.t.Helper()
+	providertest.Eventually(g.t, "it is ready", func() bool { code, _ := g.get("/readyz"); return code == http.StatusOK })
+}
+
+// A newer gateway takes the socket over. The older one finishes what it does;
+// what only waits there is refused, for the driver to ask the newer one.
+func TestGateway_IsReplaced(t *testing.T) {
+	t.Parallel()
+	older := start(t)
+	entered, finish := make(chan struct{}), make(chan struct{})
+	provider := &providertest.Native{OnFetch: func(context.Context, *providerv1.FetchRequest) (*providerv1.FetchResponse, error) {
+		close(entered)
+		<-finish
+		return providertest.Answer("1"), nil
+	}}
+	provider.Start(t, filepath.Join(older.dir, "p", "vault", "a.sock"))
+	if err := os.Mkdir(filepath.Join(older.dir, "p", "absent"), 0o700); err != nil { // which makes it known
+		t.Fatal(err)
+	}
+	fetch := func(provider string) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := older.client.Fetch(t.Context(), providertest.Request(provider))
+			done <- err
+		}()
+		return done
+	}
+	underWay, waiting := fetch("vault"), fetch("absent")
+	<-entered
+	providertest.Eventually(t, "the second call waits", func() bool {
+		_, metrics := older.get("/metrics")
+		return strings.Contains(metrics, `postern_gateway_fetch_in_flight{provider="absent"} 1`)
+	})
+	newer := startIn(t, older.dir)
+	newer.awaitReady()
+	older.terminate()
+	if err := <-waiting; status.Code(err) != codes.Unavailable || rpc.FromError(err).Reason != "" {
+		t.Errorf("the call that waits: %v, want Unavailable without a reason", err)
+	}
+	if _, err := newer.client.Status(t.Context(), &gatewayv1.StatusRequest{}); err != nil {
+		t.Errorf("the newer one: %v", err)
+	}
+	close(finish)
+	if err := <-underWay; err != nil {
+		t.Errorf("the call under way: %v", err)
+	}
+	if err := <-older.exit; err != nil {
+		t.Errorf("the older one ended with %v", err)
+	}
+	if code, body := newer.get("/healthz"); code != http.StatusOK {
+		t.Errorf("the newer one is not live: %s", body)
+	}
+	newer.stop()
+	if left, err := filepath.Glob(filepath.Join(newer.dir, ".*")); err != nil || len(left) != 0 {
+		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+}
+
+// A provider that does not answer keeps a new gateway from taking over, but not
+// for long.
+func TestGateway_StartsWithoutASilentProvider(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.MkdirAll(filepath.Join(dir, "p", "silent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(dir, "p", "silent", "a.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	g := startIn(t, dir)
+	g.awaitReady()
+	if !strings.Contains(g.logged(), "a provider does not answer yet") {
+		t.Error("it did not wait for the provider")
+	}
+	g.stop()
+}
+
+// A gateway that starts before the driver waits for its directory, and one
+// whose directory was made anew is not live: its container has to start again.
+func TestGateway_DirectoryIsTheDrivers(t *testing.T) {
+	t.Parallel()
+	base, err := os.MkdirTemp("", "gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	dir := filepath.Join(base, "gateway")
+	g := startIn(t, dir)
+	providertest.Eventually(t, "it says what it waits for", func() bool {
+		return strings.Contains(g.logged(), "waiting for the driver")
+	})
+	if code, body := g.get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("ready without a socket: %d %s", code, body)
+	}
+	if code, body := g.get("/healthz"); code != http.StatusOK {
+		t.Errorf("not live while it waits: %d %s", code, body)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g.awaitReady()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := g.get("/healthz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "look for the own socket") {
+		t.Errorf("live although nobody can call: %d %s", code, body)
+	}
+	if code, _ := g.get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("ready although nobody can call: %d", code)
+	}
+	g.stop()
 }
 
 func TestGateway_RefusesStrangers(t *testing.T) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/postern-dev/postern/internal/rpc"
 )
@@ -28,7 +31,8 @@ func (r *Registry) TryAcquire(name string) (*Handle, bool) {
 // Acquire returns the instance that serves a name, and waits for one inside
 // ctx's deadline. A little before that it gives up with PROVIDER_UNAVAILABLE
 // and says where it looked and why the instances that it found do not serve.
-// The caller has to end the handle's use with Done.
+// The caller has to end the handle's use with Done. After StopWaiting it fails
+// at once where it would wait.
 func (r *Registry) Acquire(ctx context.Context, name string) (*Handle, error) {
 	if handle, ok := r.TryAcquire(name); ok {
 		return handle, nil
@@ -36,9 +40,9 @@ func (r *Registry) Acquire(ctx context.Context, name string) (*Handle, error) {
 	patience, cancel := rpc.WithMargin(ctx, Margin)
 	defer cancel()
 	for {
-		handle, changed := r.acquireOrWait(name)
-		if handle != nil {
-			return handle, nil
+		handle, changed, err := r.acquireOrWait(name)
+		if handle != nil || err != nil {
+			return handle, err
 		}
 		select {
 		case <-changed:
@@ -53,13 +57,50 @@ func (r *Registry) Acquire(ctx context.Context, name string) (*Handle, error) {
 
 // acquireOrWait returns a handle or else what is closed when it is worth
 // another look.
-func (r *Registry) acquireOrWait(name string) (*Handle, <-chan struct{}) {
+func (r *Registry) acquireOrWait(name string) (*Handle, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if inst := r.bestLocked(name); inst != nil {
-		return r.handleLocked(inst), nil
+		return r.handleLocked(inst), nil, nil
 	}
-	return nil, r.changed
+	if r.ending {
+		// Without a reason: it is nothing that a pod's user is told. The driver
+		// asks the next gateway.
+		return nil, nil, &rpc.Error{Code: codes.Unavailable, Message: "this gateway ends and waits for no provider any more"}
+	}
+	return nil, r.changed, nil
+}
+
+// StopWaiting ends the waits of Acquire, for a process that is about to end:
+// what waits for a provider can wait elsewhere.
+func (r *Registry) StopWaiting() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ending = true
+	r.notifyLocked()
+}
+
+// Settled waits until the directories were looked at and each instance found
+// there is known to serve or not to, or until ctx ends.
+func (r *Registry) Settled(ctx context.Context) error {
+	for {
+		settled, changed := r.settledOrWait()
+		if settled {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *Registry) settledOrWait() (bool, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	untried := func(i *instance) bool { return i.state == Connecting && i.message == "" }
+	return r.scanned && !slices.ContainsFunc(r.instances, untried), r.changed
 }
 
 // unavailable says why nothing serves a name.

@@ -77,6 +77,7 @@ type Registry struct {
 	unread      error // of the last look at the directories
 	lastID      uint64
 	scanned     bool
+	ending      bool
 	changed     chan struct{}
 }
 

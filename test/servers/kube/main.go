@@ -1,6 +1,6 @@
 // Kube is a real Kubernetes in one binary: etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler, kubelet and kubectl. It runs the
-// component named by argv[0] or, failing that, by its first argument.
+// kube-controller-manager, kube-scheduler, kubelet, kube-proxy and kubectl. It
+// runs the component named by argv[0] or, failing that, by its first argument.
 //
 // One binary takes a third of the disk and shares its text between the
 // processes; the tests need several of them at once.
@@ -22,6 +22,7 @@ import (
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
@@ -32,6 +33,7 @@ func main() {
 		"kubectl":                 runKubectl,
 		"kube-apiserver":          component(apiserver.NewAPIServerCommand),
 		"kube-controller-manager": component(controllers.NewControllerManagerCommand),
+		"kube-proxy":              component(proxy.NewProxyCommand),
 		"kube-scheduler":          component(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 		"kubelet":                 component(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	}
@@ -41,7 +43,7 @@ func main() {
 	}
 	run, ok := components[name]
 	if !ok {
-		fmt.Fprintln(os.Stderr, "usage: kube etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kubectl [ARG...]")
+		fmt.Fprintln(os.Stderr, "usage: kube etcd|kube-apiserver|kube-controller-manager|kube-proxy|kube-scheduler|kubelet|kubectl [ARG...]")
 		os.Exit(2)
 	}
 	os.Exit(run())

@@ -2,7 +2,8 @@
 // with the upstream project's own protocol package: the tests show that the
 // gateway calls it as the upstream driver does.
 //
-// It writes what it was sent into the volume: each parameter as a file. It runs
+// It writes what it was sent into the volume: each parameter as a file, and each
+// secret of the pod's nodePublishSecretRef as secret_<key>. It runs
 // as root and serves on a socket that only root can connect to, as the providers
 // of the clouds do.
 package main
@@ -81,6 +82,11 @@ func (provider) Mount(ctx context.Context, r *v1alpha1.MountRequest) (*v1alpha1.
 		response.ObjectVersion = append(response.ObjectVersion, &v1alpha1.ObjectVersion{Id: name, Version: "1"})
 		response.Files = append(response.Files, &v1alpha1.File{
 			Path: strings.ReplaceAll(name, "/", "_"), Mode: int32(mode), Contents: []byte(attributes[name]),
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		response.Files = append(response.Files, &v1alpha1.File{
+			Path: "secret_" + name, Mode: int32(mode), Contents: []byte(secrets[name]),
 		})
 	}
 	return response, nil

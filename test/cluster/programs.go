@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/postern-dev/postern/test/build"
+	"github.com/postern-dev/postern/test/cluster/image"
+)
+
+// Names of the images that every cluster has.
+const (
+	pauseImage   = "registry.k8s.io/pause:3.10.1"
+	coreDNSImage = "registry.k8s.io/coredns/coredns:v1.13.1"
+	// BusyboxImage has a shell and the usual programs. Those that look up a name
+	// which does not exist end with a segmentation fault, but for nslookup: the
+	// static C library cannot load what it would ask next.
+	BusyboxImage = "local/busybox:1"
+	// RegistrarImage and LivenessProbeImage are small stand-ins for what their
+	// names say, with the same arguments.
+	RegistrarImage     = "registry.k8s.io/sig-storage/csi-node-driver-registrar:v2.16.0"
+	LivenessProbeImage = "registry.k8s.io/sig-storage/livenessprobe:v2.18.0"
+)
+
+// programs are the paths of what a cluster is made of.
+type programs struct {
+	kube, coredns, busybox string
+	// tree is the directory of those built from this tree.
+	tree string
+}
+
+func buildPrograms(ctx context.Context, b *build.Builder) (programs, error) {
+	var p programs
+	var err error
+	if p.kube, err = b.Server(ctx, build.Kube()); err != nil {
+		return programs{}, err
+	}
+	if p.coredns, err = b.Server(ctx, build.Coredns()); err != nil {
+		return programs{}, err
+	}
+	if p.busybox, err = findBusybox(); err != nil {
+		return programs{}, err
+	}
+	p.tree, err = b.Programs(ctx, "cluster",
+		"./test/cluster/cmd/"+initName, "./test/cluster/standins/pause",
+		"./test/cluster/standins/csi-node-driver-registrar", "./test/cluster/standins/livenessprobe")
+	return p, err
+}
+
+// install puts the node's programs into the cluster's directory: the cluster is
+// to go on when others are built.
+func (p programs) install(l layout) error {
+	contents, err := os.ReadFile(filepath.Join(p.tree, initName))
+	if err != nil {
+		return fmt.Errorf("read the program of process 1: %w", err)
+	}
+	if err := os.WriteFile(l.program(initName), contents, 0o700); err != nil {
+		return fmt.Errorf("install the program of process 1: %w", err)
+	}
+	for _, name := range components() {
+		if err := os.Symlink(p.kube, l.program(name)); err != nil {
+			return fmt.Errorf("install %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// images returns the tarballs of the images that every cluster has. They are
+// kept in dir.
+func (p programs) images(dir string) ([]string, error) {
+	applets, err := applets(p.busybox)
+	if err != nil {
+		return nil, err
+	}
+	program := func(name string) map[string]string { return map[string]string{"/" + name: filepath.Join(p.tree, name)} }
+	var tarballs []string
+	for _, i := range []image.Image{
+		{Name: pauseImage, Files: program("pause"), Entrypoint: "/pause", User: "65535:65535"},
+		{Name: coreDNSImage, Files: map[string]string{"/coredns": p.coredns}, Entrypoint: "/coredns", User: "65532:65532"},
+		{Name: BusyboxImage, Files: map[string]string{"/bin/busybox": p.busybox}, Links: applets},
+		{Name: RegistrarImage, Files: program("csi-node-driver-registrar"), Entrypoint: "/csi-node-driver-registrar"},
+		{Name: LivenessProbeImage, Files: program("livenessprobe"), Entrypoint: "/livenessprobe"},
+	} {
+		tarball, err := i.Tarball(dir)
+		if err != nil {
+			return nil, err
+		}
+		tarballs = append(tarballs, tarball)
+	}
+	return tarballs, nil
+}
+
+// applets returns a link to busybox for each program that it is.
+func applets(busybox string) (map[string]string, error) {
+	output, err := exec.Command(busybox, "--list").Output() //nolint:noctx // it prints and ends
+	if err != nil {
+		return nil, fmt.Errorf("ask busybox what it can do: %w", err)
+	}
+	links := map[string]string{}
+	for name := range strings.FieldsSeq(string(bytes.TrimSpace(output))) {
+		if name != "busybox" {
+			links["/bin/"+name] = "busybox"
+		}
+	}
+	if len(links) == 0 {
+		return nil, errors.New("busybox --list names no program")
+	}
+	return links, nil
+}

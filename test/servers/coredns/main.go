@@ -1,0 +1,17 @@
+// Coredns is CoreDNS with the plugins that a cluster without a way out needs.
+package main
+
+import (
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/ready"
+)
+
+func main() {
+	// The order in which a query passes them. The plugins register themselves.
+	dnsserver.Directives = []string{"errors", "health", "ready", "kubernetes"}
+	coremain.Run()
+}
