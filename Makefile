@@ -42,6 +42,23 @@ build/%: ## Build one daemon: build/driver, build/provider-vault.
 	@echo "building dist/postern-$*"
 	@cd $(patsubst provider-%,providers/%,$*) && CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $(DIST)/postern-$* ./cmd/postern-$*
 
+# Images need neither a container engine nor a registry. IMAGES=postern-driver
+# takes one, PLATFORM=linux/amd64 builds for one platform.
+RELEASE     = cd release && go run ./cmd/postern-release
+IMAGE_FLAGS = $(if $(PLATFORM),--platform $(PLATFORM))
+
+.PHONY: images
+images: ## Build the images into dist/images/, for all platforms.
+	@$(RELEASE) images $(IMAGE_FLAGS) $(IMAGES)
+
+.PHONY: push
+push: ## Build the images and push them: push REPOSITORY=registry.example.com/postern.
+	@$(RELEASE) push --repository '$(REPOSITORY)' $(IMAGE_FLAGS) $(IMAGES)
+
+.PHONY: release-check
+release-check: ## Say what a release would tag and publish, and what does not fit together.
+	@$(RELEASE) check
+
 .PHONY: demo
 demo: ## Mount a secret without a cluster, and show its trace (root, 2 minutes).
 	@cd test && go run ./cmd/postern-demo
