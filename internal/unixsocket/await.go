@@ -20,7 +20,7 @@ func Await(ctx context.Context, cfg ListenConfig, waiting func(why error)) (net.
 	told := ""
 	for {
 		l, err := Listen(ctx, cfg)
-		if err == nil || ctx.Err() != nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)) {
+		if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)) {
 			return l, err
 		}
 		if err.Error() != told {

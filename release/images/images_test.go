@@ -300,6 +300,23 @@ func TestArchive_Errors(t *testing.T) {
 	}
 }
 
+// What cannot be put into its place leaves nothing beside it.
+func TestArchive_LeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "image.tar")
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := example(t).Write(taken); err == nil {
+		t.Error("an archive in place of a directory: no error")
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestReference(t *testing.T) {
 	t.Parallel()
 	for short, want := range map[string]string{

@@ -18,9 +18,8 @@ import (
 const (
 	pauseImage   = "registry.k8s.io/pause:3.10.1"
 	coreDNSImage = "registry.k8s.io/coredns/coredns:v1.13.1"
-	// BusyboxImage has a shell and the usual programs. Those that look up a name
-	// which does not exist end with a segmentation fault, but for nslookup: the
-	// static C library cannot load what it would ask next.
+	// BusyboxImage has a shell and the usual programs. (Debian's "wget -T" ends
+	// with a segmentation fault, wherever it runs: leave out -T.)
 	BusyboxImage = "local/busybox:1"
 	// RegistrarImage and LivenessProbeImage are small stand-ins for what their
 	// names say, with the same arguments.

@@ -91,7 +91,7 @@ func (c *Cluster) reach(ctx context.Context, s stage) error {
 // broken returns what makes waiting pointless, or nil.
 func (c *Cluster) broken() error {
 	if _, err := c.initPID(); err != nil {
-		return &failure{err: err, blame: []string{"node"}}
+		return &failure{err: errors.New("the node has ended"), blame: []string{"node"}}
 	}
 	all, _ := node.ReadStatus(string(c.dir)) // fails as long as nothing was started
 	for _, s := range all {

@@ -96,7 +96,10 @@ func (i *Installation) Install(ctx context.Context, values string) error {
 	}
 	_, err := i.Helm(ctx, "install", Release, i.Chart(), "--namespace", Namespace, "--create-namespace",
 		"--values", file, "--wait", "--timeout", "3m")
-	return err
+	if err != nil {
+		return err
+	}
+	return i.registered(ctx)
 }
 
 // Upgrade changes values of what is installed, such as "gateway.image.tag=v2",
@@ -106,8 +109,21 @@ func (i *Installation) Upgrade(ctx context.Context, values ...string) error {
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
-	_, err := i.Helm(ctx, args...)
-	return err
+	if _, err := i.Helm(ctx, args...); err != nil {
+		return err
+	}
+	return i.registered(ctx)
+}
+
+// registered waits until kubelet knows the driver, which is a moment after the
+// driver is ready. A pod in between starts too, but only at kubelet's next try.
+func (i *Installation) registered(ctx context.Context) error {
+	out, err := i.cfg.Cluster.Command(ctx, "kubectl", "wait", "csinode/"+i.cfg.Cluster.NodeName(), "--timeout=60s",
+		"--for=jsonpath={.spec.drivers[*].name}=secrets-store.csi.k8s.io").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("wait until kubelet knows the driver: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // Uninstall removes Postern, but not its custom resources, and returns when its

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"log"
+	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
 	"runtime"
@@ -85,7 +85,7 @@ func TestSourceDateEpoch(t *testing.T) {
 func TestImagesAndPush(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir()) // nobody is logged in
 	root := gittest.New(t, gittest.Project()).Dir
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))))
 	t.Cleanup(server.Close)
 	repository := strings.TrimPrefix(server.URL, "http://") + "/postern"
 	flags := []string{"--root", root, "--platform", "linux/" + runtime.GOARCH, "--repository", repository, "--version", "v1.2.3"}

@@ -38,7 +38,7 @@ images:
 		"providers/x/cmd/postern-provider-x/main.go": "package main\n",
 		"test/go.mod":                                "module " + prefix + "test\nrequire " + prefix + "gateway v0.2.0\n",
 		"test/servers/y/go.mod":                      "module " + prefix + "test/servers/y\n",
-		"test/testdata/go.mod":                       "module ignored\n",
+		"gateway/testdata/go.mod":                    "module ignored\n",
 		"charts/a/Chart.yaml": "{name: a, version: 0.4.0, appVersion: v0.2.0, dependencies: [" +
 			"{name: gateway, version: 0.4.0}, {name: provider-x, version: 0.4.0}, {name: other, version: 9.9.9}]}",
 		"charts/a/charts/gateway/Chart.yaml":    "{name: gateway, version: 0.4.0, appVersion: v0.2.0}",

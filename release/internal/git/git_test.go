@@ -67,7 +67,7 @@ func TestRepository_Tags(t *testing.T) {
 	t.Parallel()
 	tree := gittest.New(t, nil)
 	first := tree.Git("rev-parse", "HEAD")
-	tree.Tag("a/v0.1.0-rc.1", "a/v0.1.0", "a/b/v0.9.0", "a/vnext")
+	tree.Tag("a/v0.1.0-rc.1", "a/v0.1.0", "a/b/v0.9.0", "a/vnext", "c/vnext")
 	tree.Git("tag", "light/v0.1.0")
 	tree.Commit()
 	tree.Tag("a/v0.10.0", "a/v0.9.0")
@@ -83,7 +83,7 @@ func TestRepository_Tags(t *testing.T) {
 			t.Errorf("Tagged(%s) = %q, %v; want %q", tag, got, err, want)
 		}
 	}
-	for prefix, want := range map[string]string{"a": "a/v0.10.0", "a/b": "a/b/v0.9.0", "light": "light/v0.1.0", "b": ""} {
+	for prefix, want := range map[string]string{"a": "a/v0.10.0", "a/b": "a/b/v0.9.0", "light": "light/v0.1.0", "b": "", "c": ""} {
 		if got, err := repository.LastTag(t.Context(), prefix); got != want || err != nil {
 			t.Errorf("LastTag(%s) = %q, %v; want %q", prefix, got, err, want)
 		}

@@ -1,8 +1,7 @@
 package push_test
 
 import (
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -29,7 +28,7 @@ func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
 // startRegistry returns the address of a registry that wants a password.
 func startRegistry(t *testing.T) string {
 	t.Helper()
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	handler := registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, password, _ := r.BasicAuth(); password != "right" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)

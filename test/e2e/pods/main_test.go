@@ -32,10 +32,10 @@ const system = installation.Namespace
 // nextTag is a second tag of each of Postern's images, to upgrade to.
 const nextTag = "v0.0.1-test"
 
-// values are those that Postern is installed with.
+// valuesTemplate becomes the values that Postern is installed with.
 //
 //go:embed testdata/values.yaml
-var values string
+var valuesTemplate string
 
 // shared is what all tests share; TestMain sets it.
 var shared environment
@@ -50,7 +50,10 @@ type environment struct {
 	bao     *incluster.Server
 	postern *installation.Installation
 	traces  *otlp.Receiver
-	dir     string
+	// values that Postern is installed with.
+	values string
+	// dir holds all files of this run.
+	dir string
 	// took says how long the parts of the set-up took.
 	took []string
 }
@@ -179,7 +182,7 @@ func (e *environment) listenForTraces(ctx context.Context) error {
 		return err
 	}
 	e.traces = otlp.New(listener)
-	values = strings.NewReplacer("${OTLP}", "http://"+listener.Addr().String(), "${TAG}", installation.Version).Replace(values)
+	e.values = strings.NewReplacer("${OTLP}", "http://"+listener.Addr().String(), "${TAG}", installation.Version).Replace(valuesTemplate)
 	return nil
 }
 
@@ -196,7 +199,7 @@ func (e *environment) install(ctx context.Context) error {
 			return err
 		}
 	}
-	return e.timed("helm install", func() error { return e.postern.Install(ctx, values) })
+	return e.timed("helm install", func() error { return e.postern.Install(ctx, e.values) })
 }
 
 func (e *environment) timed(what string, f func() error) error {

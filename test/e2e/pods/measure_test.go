@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,8 +25,11 @@ func testMeasure(t *testing.T) {
 		with = append(with, n.startTime(n.pod(fmt.Sprintf("with-%d", i), "app")))
 	}
 	var mounts []time.Duration
-	for _, span := range publishes(n.namespace) {
-		mounts = append(mounts, span.End.Sub(span.Start))
+	for _, trace := range publishes(n.namespace) {
+		if trace.Has("driver.WriteVolume") {
+			span, _ := trace.Find(publish)
+			mounts = append(mounts, duration(span))
+		}
 	}
 	t.Logf("measured: from a pod's creation to running: %s with a mount, %s without (medians of %d)",
 		median(with).Round(time.Millisecond), median(without).Round(time.Millisecond), measuredPods)
@@ -33,9 +37,7 @@ func testMeasure(t *testing.T) {
 		t.Logf("measured: a mount: median %s, longest %s of %d", median(mounts).Round(10*time.Microsecond),
 			slices.Max(mounts).Round(10*time.Microsecond), len(mounts))
 	}
-	for name, bytes := range memory(t) {
-		t.Logf("measured: memory of %s: %.1f MiB", name, float64(bytes)/(1<<20))
-	}
+	t.Logf("measured: memory: %s", strings.Join(memory(t), ", "))
 }
 
 // startTime creates a pod, waits until it runs, and deletes it.
@@ -57,7 +59,7 @@ func median(durations []time.Duration) time.Duration {
 }
 
 // memory returns the working set of each container of Postern, as kubelet has it.
-func memory(t *testing.T) map[string]uint64 {
+func memory(t *testing.T) []string {
 	t.Helper()
 	raw, err := shared.client.CoreV1().RESTClient().Get().
 		AbsPath("/api/v1/nodes/" + shared.cluster.NodeName() + "/proxy/stats/summary").DoRaw(t.Context())
@@ -67,21 +69,22 @@ func memory(t *testing.T) map[string]uint64 {
 			PodRef     struct{ Name, Namespace string }
 			Containers []struct {
 				Name   string
-				Memory struct{ WorkingSetBytes uint64 }
+				Memory struct{ WorkingSetBytes float64 }
 			}
 		}
 	}
 	must(t, json.Unmarshal(raw, &summary))
-	containers := map[string]uint64{}
+	var containers []string
 	for _, pod := range summary.Pods {
 		for _, container := range pod.Containers {
 			if pod.PodRef.Namespace == system {
-				containers[pod.PodRef.Name+"/"+container.Name] = container.Memory.WorkingSetBytes
+				containers = append(containers, fmt.Sprintf("%s/%s %.1f MiB", pod.PodRef.Name, container.Name, container.Memory.WorkingSetBytes/(1<<20)))
 			}
 		}
 	}
 	if len(containers) == 0 {
 		t.Errorf("kubelet tells of no container of Postern: %s", raw)
 	}
+	slices.Sort(containers)
 	return containers
 }

@@ -19,7 +19,7 @@ const soonAfter = 10 * time.Second
 func testProviderInstalledLater(t *testing.T) {
 	dumpIfFailed(t, system)
 	n := newTenant(t, map[string]any{})
-	n.apply("v1", "app", map[string]any{"provider": "file", "parameters": map[string]any{"objects": "[password]"}})
+	n.apply("v1", "app", map[string]any{"provider": "file", "parameters": map[string]any{"objects": "- objectName: password"}})
 	pod := n.create(n.pod("web", "app"))
 	event := eventOf(t, pod, "WaitingForProvider")
 	t.Logf("event: %s", event.Message)

@@ -97,7 +97,7 @@ func testHotSwap(t *testing.T) {
 	podsGone(t, upstream.Namespace, "app in (csi-secrets-store,upstream-provider-vault)")
 	n.keeps(upstreams, before, "second")
 	started := time.Now()
-	must(t, shared.postern.Install(t.Context(), values))
+	must(t, shared.postern.Install(t.Context(), shared.values))
 	t.Logf("measured: helm install in place of the upstream driver: %s", time.Since(started).Round(10*time.Millisecond))
 	n.keeps(upstreams, before, "second")
 	n.refreshes(upstreams, before, "third")

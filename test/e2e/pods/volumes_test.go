@@ -105,6 +105,10 @@ func testNodePublishSecret(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
 		}
 	}
+	// kubelet sends the tokens as secrets; providers know them as an attribute.
+	if !strings.Contains(got["csi.storage.k8s.io_serviceAccount.tokens"], `"vault"`) {
+		t.Error("the provider was sent no token")
+	}
 	for name := range got {
 		if strings.HasPrefix(name, "secret_") && name != "secret_clientid" {
 			t.Errorf("the provider was sent the secret %s, which the pod does not name", name)

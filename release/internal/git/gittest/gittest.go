@@ -35,7 +35,7 @@ func (tree *Tree) Write(files map[string]string) {
 	tree.t.Helper()
 	for name, contents := range files {
 		file := filepath.Join(tree.Dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			tree.t.Fatal(err)
 		}
 		if err := os.WriteFile(file, []byte(contents), 0o600); err != nil {
@@ -63,7 +63,7 @@ func (tree *Tree) Tag(names ...string) {
 // Git runs git, whatever the user has configured, and returns what it prints.
 func (tree *Tree) Git(args ...string) string {
 	tree.t.Helper()
-	cmd := exec.CommandContext(tree.t.Context(), "git", args...)
+	cmd := exec.CommandContext(tree.t.Context(), "git", args...) //nolint:gosec // a test says what to run
 	cmd.Dir = tree.Dir
 	when := Time().Format(time.RFC3339)
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",

@@ -18,6 +18,7 @@ images:
   postern-driver: {uid: 0, title: Driver, description: Mounts.}
   postern-provider-x: {uid: 65010, title: X, description: Serves.}
 `,
+		".gitignore":      "/dist/",
 		"go.work":         "go 1.26.0\nuse ./nothing\n", // images are built without it
 		"internal/go.mod": "module " + prefix + "internal\ngo 1.26.0\n",
 		"internal/daemon/daemon.go": "package daemon\nvar version, revision, built string\n" +
