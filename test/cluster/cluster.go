@@ -112,7 +112,10 @@ func claim(ctx context.Context, dir string) (layout, error) {
 	if err := os.RemoveAll(failedLogs(l)); err != nil {
 		return "", fmt.Errorf("remove the logs of a failed start: %w", err)
 	}
-	return l, l.make()
+	if err := os.MkdirAll(absolute, 0o700); err != nil {
+		return "", fmt.Errorf("make the cluster's directory: %w", err)
+	}
+	return l, nil
 }
 
 func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
@@ -123,6 +126,9 @@ func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
 		Cgroup: c.dir.cgroup(), Processes: c.dir.processes(c.nodeName),
 	}
 	if err := spec.Write(); err != nil { // first: by it Remove knows the directory
+		return err
+	}
+	if err := c.dir.make(); err != nil {
 		return err
 	}
 	if err := programs.install(c.dir); err != nil {

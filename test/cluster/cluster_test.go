@@ -351,6 +351,11 @@ func parentDies(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // in case the test fails
+		if err := cluster.Remove(context.Background(), dir); err != nil {
+			t.Errorf("Remove() = %v", err)
+		}
+	})
 	eventually(t, "the cluster's components run", func() error {
 		_, err := node.ReadStatus(dir)
 		return err

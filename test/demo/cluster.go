@@ -189,7 +189,8 @@ func (d *clusterDemo) fillStore(ctx context.Context) error {
 func (d *clusterDemo) deployApp(ctx context.Context) error {
 	d.tell.title("In Kubernetes: a SecretProviderClass, and a Deployment that mounts it and prints its password")
 	d.tell.quote(clusterClass)
-	d.tell.quote(clusterApp[strings.Index(clusterApp, "apiVersion: apps/v1"):])
+	_, deployment, _ := strings.Cut(clusterApp, "---\n")
+	d.tell.quote(deployment)
 	started := time.Now()
 	if err := d.apply(ctx, clusterClass+"---\n"+clusterApp); err != nil {
 		return err

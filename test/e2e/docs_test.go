@@ -11,18 +11,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postern-dev/postern/test/docs"
+	"github.com/postern-dev/postern/test/harness"
 )
 
-// What the daemons show after a mount, a failure and an unpublish is what the
-// document lists: all of it, and nothing else.
+// What the daemons show after a mount, a refresh, failures of both and an
+// unpublish is what the document lists: all of it, and nothing else.
 func TestWhatIsObservedIsDocumented(t *testing.T) {
 	t.Parallel()
-	n := startNode(t)
+	n := startNode(t, func(c *harness.Config) {
+		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1ns") // each repeated publish refreshes
+	})
 	namespace := tenant(t, map[string]any{"username": "bob", "password": "p4ssw0rd"})
 	class(t, namespace, "app", vaultSpec(namespace, nil))
 	class(t, namespace, "wrong", vaultSpec(namespace, map[string]any{"roleName": "nobody"}))
 	v := pod(t, namespace, "web", "app")
 	must(t, n.Kubelet.Publish(t.Context(), v))
+	must(t, n.Kubelet.Publish(t.Context(), v))
+	class(t, namespace, "app", vaultSpec(namespace, map[string]any{"roleName": "nobody"}))
+	must(t, n.Kubelet.Publish(t.Context(), v)) // the refresh fails, which kubelet is not told
 	if err := n.Kubelet.Publish(t.Context(), pod(t, namespace, "wrong", "wrong")); err == nil {
 		t.Fatal("a mount with the wrong role succeeded")
 	}

@@ -360,9 +360,10 @@ func TestGateway_DirectoryIsTheDrivers(t *testing.T) {
 	providertest.Eventually(t, "it says what it waits for", func() bool {
 		return strings.Contains(g.logged(), "waiting for the driver")
 	})
-	if code, body := g.get("/readyz"); code != http.StatusServiceUnavailable {
-		t.Errorf("ready without a socket: %d %s", code, body)
-	}
+	providertest.Eventually(t, "it says that it is not ready", func() bool {
+		code, _ := g.get("/readyz")
+		return code == http.StatusServiceUnavailable
+	})
 	if code, body := g.get("/healthz"); code != http.StatusOK {
 		t.Errorf("not live while it waits: %d %s", code, body)
 	}

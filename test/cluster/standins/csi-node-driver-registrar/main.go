@@ -87,7 +87,12 @@ func run(ctx context.Context, args []string) error {
 	server := grpc.NewServer()
 	registration.RegisterRegistrationServer(server, r)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) { // by an early signal
+			return err
+		}
+		return nil
+	})
 	group.Go(func() error { return serveHealth(ctx, cfg.health) })
 	group.Go(func() error {
 		defer server.Stop()

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -80,6 +81,7 @@ address = "%[1]s/t.sock"
 	t.Cleanup(func() { _ = output.Close() })
 	daemon := exec.Command("containerd", "--config", config)
 	daemon.Stdout, daemon.Stderr = output, output
+	daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that panics cleans nothing up
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
