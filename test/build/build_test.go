@@ -69,6 +69,29 @@ func TestServerThatDoesNotCompile(t *testing.T) {
 	}
 }
 
+func TestProgramsAreBuiltFromTheTree(t *testing.T) {
+	t.Parallel()
+	b, _ := newBuilder(t, map[string]string{
+		"go.work":          "go 1.26.0\n\nuse ./a\n",
+		"a/go.mod":         "module example.invalid/a\n\ngo 1.26.0\n",
+		"a/cmd/it/main.go": "package main\n\nfunc main() { println(\"one\") }\n",
+	})
+	for _, want := range []string{"one", "two"} {
+		write(t, b.cfg.Root, map[string]string{"a/cmd/it/main.go": "package main\n\nfunc main() { println(\"" + want + "\") }\n"})
+		dir, err := b.Programs(t.Context(), "tools", "./a/cmd/it")
+		if err != nil {
+			t.Fatal(err)
+		}
+		output, err := exec.CommandContext(t.Context(), filepath.Join(dir, "it")).CombinedOutput()
+		if err != nil || string(output) != want+"\n" {
+			t.Errorf("the program says %q, %v, want %q", output, err, want)
+		}
+	}
+	if _, err := b.Programs(t.Context(), "tools", "./a/cmd/other"); err == nil {
+		t.Error("Programs() of a package that is not there = nil, want an error")
+	}
+}
+
 func TestKeyDependsOnAllThatDecides(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"srv/go.mod": "module m\n", "srv/go.sum": "", "srv/main.go": "package main\n"}
