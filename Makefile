@@ -73,19 +73,18 @@ demo-cluster: packages ## The same with Helm and pods in a real cluster of one n
 
 ##@ Cluster
 
-# What a cluster of one node needs from Debian.
-PACKAGES := containerd runc containernetworking-plugins busybox-static nftables iproute2 util-linux
-
 .PHONY: packages
 packages: ## Install the Debian packages that a cluster needs (root).
-	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || \
+	@missing=$$(cd test && go run ./cmd/postern-cluster packages); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo 'packages: no root or no apt-get: install these by hand for what runs in a cluster: $(PACKAGES)' >&2; \
-	else \
-		echo 'packages: installing $(PACKAGES)'; \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGES); } >/tmp/postern-packages.log 2>&1 || \
-		{ cat /tmp/postern-packages.log >&2; exit 1; }; \
-	fi
+		echo "packages: no root or no apt-get: what runs in a cluster needs these:" $$missing >&2; exit 0; \
+	fi; \
+	echo "packages: installing" $$missing; \
+	log=$$(mktemp); \
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } >$$log 2>&1 || \
+		{ cat $$log >&2; exit 1; }; \
+	rm $$log
 
 .PHONY: cluster-up
 cluster-up: packages ## Start a Kubernetes cluster of one node on this machine (root).
