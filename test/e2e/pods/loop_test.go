@@ -24,8 +24,9 @@ const (
 	// loopMounts is how many mounts a loop makes at least.
 	loopMounts = 200
 	// longestWait is how long Postern may hold up a mount while something of it is
-	// upgraded.
-	longestWait = time.Second
+	// upgraded. It takes a fraction of a second; a wait for the next pod would
+	// take longer than this even on an idle machine, whose kubelet then backs off.
+	longestWait = 3 * time.Second
 )
 
 // mountLoop creates and deletes pods that mount, until it is told to stop.
