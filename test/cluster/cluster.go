@@ -144,7 +144,7 @@ func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
 	if err := writePKI(c.dir, c.nodeName); err != nil {
 		return err
 	}
-	images, err := programs.images(filepath.Join(cfg.Builder.Cache(), "images"))
+	images, err := programs.images(c.dir.images())
 	if err != nil {
 		return err
 	}
@@ -157,6 +157,9 @@ func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
 	}
 	if err := c.bringUp(ctx, append(images, cfg.Images...)); err != nil {
 		return err
+	}
+	if err := os.RemoveAll(c.dir.images()); err != nil {
+		return fmt.Errorf("remove the tarballs that were imported: %w", err)
 	}
 	if cfg.ExitWithParent {
 		return nil

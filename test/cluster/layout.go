@@ -37,6 +37,7 @@ type layout string
 func (l layout) pki() string    { return filepath.Join(string(l), "pki") }
 func (l layout) config() string { return filepath.Join(string(l), "config") }
 func (l layout) bin() string    { return filepath.Join(string(l), "bin") }
+func (l layout) images() string { return filepath.Join(string(l), "images") }
 func (l layout) etcd() string   { return filepath.Join(node.DiskDir(string(l)), "etcd") }
 
 func (l layout) kubeconfig(who string) string {
@@ -53,7 +54,7 @@ func (l layout) cgroup() string {
 // make makes the directories.
 func (l layout) make() error {
 	for _, dir := range []string{
-		l.pki(), l.config(), filepath.Join(l.config(), "cni"), l.bin(), l.etcd(), node.LogDir(string(l)),
+		l.pki(), l.config(), filepath.Join(l.config(), "cni"), l.bin(), l.images(), l.etcd(), node.LogDir(string(l)),
 	} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the cluster's directory: %w", err)

@@ -5,13 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 
+	"github.com/postern-dev/postern/release/images"
 	"github.com/postern-dev/postern/test/build"
-	"github.com/postern-dev/postern/test/cluster/image"
 )
 
 // Names of the images that every cluster has.
@@ -70,24 +72,43 @@ func (p programs) install(l layout) error {
 	return nil
 }
 
-// images returns the tarballs of the images that every cluster has. They are
-// kept in dir.
+// images writes the tarballs of the images that every cluster has into dir.
 func (p programs) images(dir string) ([]string, error) {
 	applets, err := applets(p.busybox)
 	if err != nil {
 		return nil, err
 	}
-	program := func(name string) map[string]string { return map[string]string{"/" + name: filepath.Join(p.tree, name)} }
 	var tarballs []string
-	for _, i := range []image.Image{
-		{Name: pauseImage, Files: program("pause"), Entrypoint: "/pause", User: "65535:65535"},
-		{Name: coreDNSImage, Files: map[string]string{"/coredns": p.coredns}, Entrypoint: "/coredns", User: "65532:65532"},
-		{Name: BusyboxImage, Files: map[string]string{"/bin/busybox": p.busybox}, Links: applets},
-		{Name: RegistrarImage, Files: program("csi-node-driver-registrar"), Entrypoint: "/csi-node-driver-registrar"},
-		{Name: LivenessProbeImage, Files: program("livenessprobe"), Entrypoint: "/livenessprobe"},
+	for _, i := range []struct {
+		name, program, path string
+		user                string
+		links               map[string]string
+	}{
+		{name: pauseImage, program: filepath.Join(p.tree, "pause"), path: "/pause", user: "65535:65535"},
+		{name: coreDNSImage, program: p.coredns, path: "/coredns", user: "65532:65532"},
+		{name: BusyboxImage, program: p.busybox, path: "/bin/busybox", links: applets},
+		{name: RegistrarImage, program: filepath.Join(p.tree, "csi-node-driver-registrar"), path: "/csi-node-driver-registrar"},
+		{name: LivenessProbeImage, program: filepath.Join(p.tree, "livenessprobe"), path: "/livenessprobe"},
 	} {
-		tarball, err := i.Tarball(dir)
-		if err != nil {
+		image := images.Image{
+			Platform: "linux/" + runtime.GOARCH,
+			Layers: []images.Layer{{
+				Files: []images.File{
+					{Path: i.path, Source: i.program, Mode: 0o755},
+					{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+					{Path: "/etc", Mode: fs.ModeDir | 0o755},
+				},
+				Links: i.links,
+				Fast:  true,
+			}},
+			User: i.user,
+			Env:  []string{"PATH=" + systemPath},
+		}
+		if i.name != BusyboxImage {
+			image.Entrypoint = []string{i.path}
+		}
+		tarball := filepath.Join(dir, filepath.Base(i.path)+".tar")
+		if _, err := (images.Archive{Names: []string{i.name}, Images: []images.Image{image}}).Write(tarball); err != nil {
 			return nil, err
 		}
 		tarballs = append(tarballs, tarball)
