@@ -106,7 +106,7 @@ cluster-status: ## Say how its components, its node and its pods are.
 
 .PHONY: test
 test: ## Everything that CI runs: checks, unit tests, end-to-end tests, lint.
-	@$(MAKE) proto-lint check-generated standalone windows servers unit pods lint
+	@$(MAKE) packages proto-lint check-generated standalone windows servers unit pods lint
 	@$(call say,all tests passed)
 	@git rev-parse -q --verify HEAD~1 >/dev/null || echo 'SKIPPED: nothing is known of how this version works with the one before: this clone has no history'
 
