@@ -122,6 +122,11 @@ func (e *environment) start(ctx context.Context) error {
 	if err := e.timed("images imported", func() error { return e.cluster.ImportImages(ctx, images.tarballs...) }); err != nil {
 		return err
 	}
+	for _, tarball := range images.tarballs { // a run that is killed leaves little
+		if err := os.Remove(tarball); err != nil {
+			return fmt.Errorf("remove an image that is imported: %w", err)
+		}
+	}
 	if err := e.connect(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package pods_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +26,9 @@ func testUpgradeProvider(t *testing.T) {
 	dumpIfFailed(t, system)
 	l := startLoop(t)
 	l.reach(loopMounts / 4)
+	overlaps := watchOverlap(t, "provider-vault")
 	upgrade(t, "provider-vault", "provider-vault.image.tag="+nextTag)
+	overlaps()
 	l.reach(max(loopMounts, l.made()+loopMounts/4))
 	l.unharmed("upgrade of provider-vault")
 }
@@ -33,7 +38,9 @@ func testUpgradeGateway(t *testing.T) {
 	dumpIfFailed(t, system)
 	l := startLoop(t)
 	l.reach(loopMounts / 4)
+	overlaps := watchOverlap(t, "gateway")
 	upgrade(t, "gateway", "gateway.image.tag="+nextTag)
+	overlaps()
 	l.reach(max(loopMounts, l.made()+loopMounts/4))
 	l.unharmed("upgrade of gateway")
 }
@@ -55,7 +62,8 @@ func testUpgradeDriver(t *testing.T) {
 	reads := n.readThroughout(pod, "app", "password", "hunter2")
 
 	upgrade(t, "driver", "driver.linux.image.tag="+nextTag)
-	// The new driver works, too: a mount, and kubelet's repeated call for the old one.
+	// The new driver works, too: kubelet's next call for the volume, and a mount.
+	n.republished(pod, time.Now())
 	n.start(n.pod("after", "app"))
 	reads()
 
@@ -69,6 +77,71 @@ func testUpgradeDriver(t *testing.T) {
 	}
 	n.delete(pod, metav1.DeleteOptions{})
 	n.left(pod)
+}
+
+// watchOverlap watches a part's pods. The returned function fails the test if the
+// old pod was told to end before the new one was ready: mounts would have had to
+// wait, if not for long.
+func watchOverlap(t *testing.T, part string) (check func()) {
+	t.Helper()
+	pods := shared.client.CoreV1().Pods(system)
+	options := metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=postern-" + part}
+	list, err := pods.List(t.Context(), options)
+	must(t, err)
+	if len(list.Items) != 1 {
+		t.Fatalf("%s has %d pods, want one", part, len(list.Items))
+	}
+	old := list.Items[0].UID
+	options.ResourceVersion = list.ResourceVersion
+	watcher, err := pods.Watch(t.Context(), options)
+	must(t, err)
+	result := make(chan error, 1)
+	go func() { result <- overlap(watcher.ResultChan(), old) }()
+	return func() {
+		t.Helper()
+		defer watcher.Stop()
+		select {
+		case err := <-result:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("nothing was told of the end of the old pod of %s", part)
+		}
+	}
+}
+
+// overlap reads what happens to pods until the old one is told to end.
+func overlap(changes <-chan watch.Event, old types.UID) error {
+	ready := ""
+	for change := range changes {
+		pod, ok := change.Object.(*corev1.Pod)
+		switch {
+		case !ok:
+			return fmt.Errorf("the watch ended: %v", change.Object)
+		case pod.UID != old && isReady(pod):
+			ready = pod.Name
+		case pod.UID == old && pod.DeletionTimestamp != nil && ready == "":
+			return fmt.Errorf("pod %s was told to end before another one was ready", pod.Name)
+		case pod.UID == old && pod.DeletionTimestamp != nil:
+			return nil
+		}
+	}
+	return errors.New("the watch ended")
+}
+
+// republished waits until kubelet has repeated its call for a pod's volume.
+func (n *tenant) republished(pod *corev1.Pod, since time.Time) {
+	n.t.Helper()
+	eventually(n.t, time.Minute, "kubelet's repeated call for pod "+pod.Name, func(context.Context) error {
+		for _, trace := range publishes(n.namespace) {
+			span, _ := trace.Find(publish)
+			if span.Attributes["k8s.pod.name"] == pod.Name && span.Start.After(since) && !span.Failed {
+				return nil
+			}
+		}
+		return errors.New("no trace of one came")
+	})
 }
 
 // upgrade changes one value with Helm, waits until the new pods serve and the
@@ -147,8 +220,12 @@ func (n *tenant) readThroughout(pod *corev1.Pod, volume, name, want string) (sto
 		ticker := time.NewTicker(5 * time.Millisecond)
 		defer ticker.Stop()
 		for ctx.Err() == nil {
-			if contents, err := os.ReadFile(path); err != nil || !bytes.Equal(contents, []byte(want)) {
-				result <- fmt.Errorf("%s read %q, %w", name, contents, err)
+			contents, err := os.ReadFile(path)
+			if err == nil && !bytes.Equal(contents, []byte(want)) {
+				err = fmt.Errorf("file %s holds %q", name, contents)
+			}
+			if err != nil {
+				result <- err
 				return
 			}
 			<-ticker.C
