@@ -98,15 +98,7 @@ func TestServer(t *testing.T) {
 
 func start(t *testing.T) *apiserver.Server {
 	t.Helper()
-	root, err := build.FindRoot(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: os.Stderr})
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

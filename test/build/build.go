@@ -49,6 +49,20 @@ func New(cfg Config) (*Builder, error) {
 	return &Builder{cfg: cfg, goVersion: runtime.Version()}, nil
 }
 
+// Here returns a Builder of the repository around the working directory, with the
+// cache that the environment asks for.
+func Here(getenv func(string) string, progress io.Writer) (*Builder, error) {
+	root, err := FindRoot(".")
+	if err != nil {
+		return nil, err
+	}
+	cache, err := DefaultCache(getenv)
+	if err != nil {
+		return nil, err
+	}
+	return New(Config{Root: root, Cache: cache, Progress: progress})
+}
+
 // DefaultCache returns $POSTERN_CACHE_DIR, or else the directory "postern" in
 // the user's cache directory ($XDG_CACHE_HOME, ~/.cache).
 func DefaultCache(getenv func(string) string) (string, error) {
@@ -163,6 +177,9 @@ func (b *Builder) tree(ctx context.Context, name string, packages, tags []string
 	b.say("%s: built from the tree in %s", name, time.Since(start).Round(100*time.Millisecond))
 	return dir, nil
 }
+
+// Root returns the repository's root.
+func (b *Builder) Root() string { return b.cfg.Root }
 
 // Cache returns the directory in which what was built is kept.
 func (b *Builder) Cache() string { return b.cfg.Cache }

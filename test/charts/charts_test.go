@@ -58,11 +58,7 @@ func repository(t *testing.T) string {
 
 func newBuilder(t *testing.T) *build.Builder {
 	t.Helper()
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder, err := build.New(build.Config{Root: repository(t), Cache: cache, Progress: os.Stderr})
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 func parent(ctx context.Context, dir string) error {
-	builder, err := newBuilder(os.Stderr)
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -52,18 +52,6 @@ func parent(ctx context.Context, dir string) error {
 	}
 	<-ctx.Done() // it never is
 	return c.Down(ctx)
-}
-
-func newBuilder(progress io.Writer) (*build.Builder, error) {
-	root, err := build.FindRoot(".")
-	if err != nil {
-		return nil, err
-	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	return build.New(build.Config{Root: root, Cache: cache, Progress: progress})
 }
 
 // Three clusters at once: one that lives a whole life, one that cannot start and
@@ -117,7 +105,7 @@ func wholeLife(t *testing.T) {
 // up starts a cluster that ends with the test.
 func up(t *testing.T, dir string) *cluster.Cluster {
 	t.Helper()
-	builder, err := newBuilder(t.Output())
+	builder, err := build.Here(os.Getenv, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +217,7 @@ func commands(t *testing.T, c *cluster.Cluster) {
 
 // secondCluster is refused in the same directory, and a second handle works.
 func secondCluster(t *testing.T, c *cluster.Cluster) {
-	builder, err := newBuilder(t.Output())
+	builder, err := build.Here(os.Getenv, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

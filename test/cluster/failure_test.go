@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/postern-dev/postern/test/build"
 	"github.com/postern-dev/postern/test/cluster"
 	"github.com/postern-dev/postern/test/cluster/node"
 )
@@ -91,7 +92,7 @@ func cannotStart(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("this is no image"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	builder, err := newBuilder(t.Output())
+	builder, err := build.Here(os.Getenv, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,19 +71,11 @@ func prepare(cfg Config, what string) (*tools, error) {
 	if os.Getuid() != 0 {
 		return nil, ErrNotRoot
 	}
-	root, err := build.FindRoot(".")
+	builder, err := build.Here(cfg.Getenv, cfg.Progress)
 	if err != nil {
 		return nil, err
 	}
-	cache, err := build.DefaultCache(cfg.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: cfg.Progress})
-	if err != nil {
-		return nil, err
-	}
-	t := &tools{cfg: cfg, root: root, builder: builder, tell: &teller{out: cfg.Out}}
+	t := &tools{cfg: cfg, root: builder.Root(), builder: builder, tell: &teller{out: cfg.Out}}
 	_, _ = fmt.Fprintf(cfg.Out, "Postern puts secrets of an external store into a pod as files.\n%s\n", what)
 	return t, nil
 }

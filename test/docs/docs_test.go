@@ -54,15 +54,7 @@ func TestFlags(t *testing.T) {
 
 func daemons(t *testing.T) []string {
 	t.Helper()
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	absolute, err := filepath.Abs(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder, err := build.New(build.Config{Root: absolute, Cache: cache, Progress: os.Stderr})
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,22 +83,14 @@ func inNamespace(ctx context.Context) (int, error) {
 }
 
 func (e *environment) start(ctx context.Context, dir string) error {
-	root, err := build.FindRoot(".")
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		return err
 	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		return err
-	}
-	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: os.Stderr})
-	if err != nil {
-		return err
-	}
-	e.root, e.builder = root, builder
+	e.root, e.builder = builder.Root(), builder
 	if e.binaries, err = builder.Daemons(ctx); err != nil {
 		return err
 	}
-	e.Stack, err = stack.Start(ctx, stack.Config{Builder: builder, Root: root, Dir: dir})
+	e.Stack, err = stack.Start(ctx, stack.Config{Builder: builder, Root: e.root, Dir: dir})
 	return err
 }

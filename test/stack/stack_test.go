@@ -72,13 +72,9 @@ func login(ctx context.Context, t *testing.T, address, role, jwt string) (int, s
 
 func start(t *testing.T) *stack.Stack {
 	t.Helper()
-	root, err := build.FindRoot(".")
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	must(t, err)
-	cache, err := build.DefaultCache(os.Getenv)
-	must(t, err)
-	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: os.Stderr})
-	must(t, err)
-	s, err := stack.Start(t.Context(), stack.Config{Builder: builder, Root: root, Dir: t.TempDir()})
+	s, err := stack.Start(t.Context(), stack.Config{Builder: builder, Root: builder.Root(), Dir: t.TempDir()})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Stop()) })
 	return s

@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	builder, err := newBuilder(stderr)
+	builder, err := build.Here(os.Getenv, stderr)
 	if err != nil {
 		return err
 	}
@@ -65,16 +65,4 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	return nil
-}
-
-func newBuilder(stderr io.Writer) (*build.Builder, error) {
-	root, err := build.FindRoot(".")
-	if err != nil {
-		return nil, err
-	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	return build.New(build.Config{Root: root, Cache: cache, Progress: stderr})
 }

@@ -93,15 +93,7 @@ func run(ctx context.Context, args []string) error {
 }
 
 func up(ctx context.Context, c command) error {
-	root, err := build.FindRoot(".")
-	if err != nil {
-		return err
-	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		return err
-	}
-	builder, err := build.New(build.Config{Root: root, Cache: cache, Progress: os.Stderr})
+	builder, err := build.Here(os.Getenv, os.Stderr)
 	if err != nil {
 		return err
 	}

@@ -97,16 +97,10 @@ func run(m *testing.M) (code int, err error) {
 
 func (e *environment) start(ctx context.Context) error {
 	var err error
-	if e.root, err = build.FindRoot("."); err != nil {
+	if e.builder, err = build.Here(os.Getenv, os.Stderr); err != nil {
 		return err
 	}
-	cache, err := build.DefaultCache(os.Getenv)
-	if err != nil {
-		return err
-	}
-	if e.builder, err = build.New(build.Config{Root: e.root, Cache: cache, Progress: os.Stderr}); err != nil {
-		return err
-	}
+	e.root = e.builder.Root()
 	tarballs := make(chan built, 1)
 	go func() { tarballs <- e.images(ctx) }()
 	err = e.timed("cluster up", func() error {

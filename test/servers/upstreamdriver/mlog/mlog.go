@@ -26,7 +26,9 @@ func ValidateAndSetKlogLevelAndFormatGlobally(context.Context, klog.Level, LogFo
 }
 
 // Error logs a failure.
-func Error(message string, err error, keysAndValues ...any) { klog.ErrorS(err, message, keysAndValues...) }
+func Error(message string, err error, keysAndValues ...any) {
+	klog.ErrorS(err, message, keysAndValues...)
+}
 
 // Fatal logs a failure and ends the process.
 func Fatal(err error) { klog.Fatal(err) }
