@@ -94,6 +94,7 @@ func NewServer(cfg Config) (*Server, error) {
 	s.grpc = grpc.NewServer(
 		grpc.Creds(unixsocket.Credentials(unixsocket.CredentialsConfig{})),
 		cfg.Telemetry.ServerOption(),
+		grpc.StatsHandler(replies{}),
 		grpc.ChainUnaryInterceptor(unary...),
 		grpc.ChainStreamInterceptor(stream...),
 		grpc.MaxRecvMsgSize(cfg.MaxMessageBytes),

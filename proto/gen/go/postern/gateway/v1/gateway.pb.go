@@ -87,6 +87,65 @@ func (Source) EnumDescriptor() ([]byte, []int) {
 	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{0}
 }
 
+type StoreStatus_State int32
+
+const (
+	StoreStatus_STATE_UNSPECIFIED StoreStatus_State = 0
+	// It is asked.
+	StoreStatus_STATE_CLOSED StoreStatus_State = 1
+	// It failed time and again, and is left alone until retry_at.
+	StoreStatus_STATE_OPEN StoreStatus_State = 2
+	// One call tries whether it works again.
+	StoreStatus_STATE_HALF_OPEN StoreStatus_State = 3
+	// It asked to slow down, and calls wait until retry_at.
+	StoreStatus_STATE_THROTTLED StoreStatus_State = 4
+)
+
+// Enum value maps for StoreStatus_State.
+var (
+	StoreStatus_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_CLOSED",
+		2: "STATE_OPEN",
+		3: "STATE_HALF_OPEN",
+		4: "STATE_THROTTLED",
+	}
+	StoreStatus_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_CLOSED":      1,
+		"STATE_OPEN":        2,
+		"STATE_HALF_OPEN":   3,
+		"STATE_THROTTLED":   4,
+	}
+)
+
+func (x StoreStatus_State) Enum() *StoreStatus_State {
+	p := new(StoreStatus_State)
+	*p = x
+	return p
+}
+
+func (x StoreStatus_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StoreStatus_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_postern_gateway_v1_gateway_proto_enumTypes[1].Descriptor()
+}
+
+func (StoreStatus_State) Type() protoreflect.EnumType {
+	return &file_postern_gateway_v1_gateway_proto_enumTypes[1]
+}
+
+func (x StoreStatus_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StoreStatus_State.Descriptor instead.
+func (StoreStatus_State) EnumDescriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{13, 0}
+}
+
 type Instance_State int32
 
 const (
@@ -131,11 +190,11 @@ func (x Instance_State) String() string {
 }
 
 func (Instance_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_postern_gateway_v1_gateway_proto_enumTypes[1].Descriptor()
+	return file_postern_gateway_v1_gateway_proto_enumTypes[2].Descriptor()
 }
 
 func (Instance_State) Type() protoreflect.EnumType {
-	return &file_postern_gateway_v1_gateway_proto_enumTypes[1]
+	return &file_postern_gateway_v1_gateway_proto_enumTypes[2]
 }
 
 func (x Instance_State) Number() protoreflect.EnumNumber {
@@ -144,7 +203,7 @@ func (x Instance_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Instance_State.Descriptor instead.
 func (Instance_State) EnumDescriptor() ([]byte, []int) {
-	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{9, 0}
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type Instance_Protocol int32
@@ -182,11 +241,11 @@ func (x Instance_Protocol) String() string {
 }
 
 func (Instance_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_postern_gateway_v1_gateway_proto_enumTypes[2].Descriptor()
+	return file_postern_gateway_v1_gateway_proto_enumTypes[3].Descriptor()
 }
 
 func (Instance_Protocol) Type() protoreflect.EnumType {
-	return &file_postern_gateway_v1_gateway_proto_enumTypes[2]
+	return &file_postern_gateway_v1_gateway_proto_enumTypes[3]
 }
 
 func (x Instance_Protocol) Number() protoreflect.EnumNumber {
@@ -195,7 +254,7 @@ func (x Instance_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Instance_Protocol.Descriptor instead.
 func (Instance_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{9, 1}
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{14, 1}
 }
 
 type FetchRequest struct {
@@ -221,7 +280,9 @@ type FetchRequest struct {
 	CurrentObjects []*v1.ObjectVersion `protobuf:"bytes,10,rep,name=current_objects,json=currentObjects,proto3" json:"current_objects,omitempty"`
 	// Host path of the volume. Providers of the upstream protocol check that it
 	// is set.
-	TargetPath    string `protobuf:"bytes,11,opt,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`
+	TargetPath string `protobuf:"bytes,11,opt,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`
+	// Whether the volume is mounted already: a stale answer is of no use then.
+	Refresh       bool `protobuf:"varint,12,opt,name=refresh,proto3" json:"refresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -331,6 +392,13 @@ func (x *FetchRequest) GetTargetPath() string {
 		return x.TargetPath
 	}
 	return ""
+}
+
+func (x *FetchRequest) GetRefresh() bool {
+	if x != nil {
+		return x.Refresh
+	}
+	return false
 }
 
 type FetchResponse struct {
@@ -637,8 +705,12 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 type StatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The gateway's version.
-	Version       string            `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Providers     []*ProviderStatus `protobuf:"bytes,2,rep,name=providers,proto3" json:"providers,omitempty"`
+	Version   string            `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Providers []*ProviderStatus `protobuf:"bytes,2,rep,name=providers,proto3" json:"providers,omitempty"`
+	Cache     *CacheStatus      `protobuf:"bytes,3,opt,name=cache,proto3" json:"cache,omitempty"`
+	// What providers are being asked for, the oldest first.
+	Flights       []*FlightStatus `protobuf:"bytes,4,rep,name=flights,proto3" json:"flights,omitempty"`
+	Policy        *PolicyStatus   `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +759,293 @@ func (x *StatusResponse) GetProviders() []*ProviderStatus {
 	return nil
 }
 
+func (x *StatusResponse) GetCache() *CacheStatus {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFlights() []*FlightStatus {
+	if x != nil {
+		return x.Flights
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetPolicy() *PolicyStatus {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// CacheStatus is what is kept in memory, and what that was good for since the
+// gateway started.
+type CacheStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Answers kept.
+	Entries  uint32 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
+	Bytes    uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	MaxBytes uint64 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Fetches that were served a kept answer.
+	Hits uint64 `protobuf:"varint,4,opt,name=hits,proto3" json:"hits,omitempty"`
+	// Fetches that joined another one under way.
+	Joins uint64 `protobuf:"varint,5,opt,name=joins,proto3" json:"joins,omitempty"`
+	// Fetches for which the provider was called.
+	Misses uint64 `protobuf:"varint,6,opt,name=misses,proto3" json:"misses,omitempty"`
+	// Fetches that were served a kept answer because the store is unreachable.
+	Stale uint64 `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Answers dropped to make room for others.
+	Evictions     uint64 `protobuf:"varint,8,opt,name=evictions,proto3" json:"evictions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheStatus) Reset() {
+	*x = CacheStatus{}
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheStatus) ProtoMessage() {}
+
+func (x *CacheStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheStatus.ProtoReflect.Descriptor instead.
+func (*CacheStatus) Descriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CacheStatus) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetHits() uint64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetJoins() uint64 {
+	if x != nil {
+		return x.Joins
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetMisses() uint64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetStale() uint64 {
+	if x != nil {
+		return x.Stale
+	}
+	return 0
+}
+
+func (x *CacheStatus) GetEvictions() uint64 {
+	if x != nil {
+		return x.Evictions
+	}
+	return 0
+}
+
+// FlightStatus is one fetch under way, for all who wait for it.
+type FlightStatus struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Provider            string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Namespace           string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	ServiceAccount      string                 `protobuf:"bytes,3,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	SecretProviderClass string                 `protobuf:"bytes,4,opt,name=secret_provider_class,json=secretProviderClass,proto3" json:"secret_provider_class,omitempty"`
+	// The pod's uid, where the answer is for one pod only.
+	PodUid string `protobuf:"bytes,5,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	// Calls that wait for it.
+	Waiters       uint32                 `protobuf:"varint,6,opt,name=waiters,proto3" json:"waiters,omitempty"`
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlightStatus) Reset() {
+	*x = FlightStatus{}
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlightStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlightStatus) ProtoMessage() {}
+
+func (x *FlightStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlightStatus.ProtoReflect.Descriptor instead.
+func (*FlightStatus) Descriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FlightStatus) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *FlightStatus) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *FlightStatus) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *FlightStatus) GetSecretProviderClass() string {
+	if x != nil {
+		return x.SecretProviderClass
+	}
+	return ""
+}
+
+func (x *FlightStatus) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
+}
+
+func (x *FlightStatus) GetWaiters() uint32 {
+	if x != nil {
+		return x.Waiters
+	}
+	return 0
+}
+
+func (x *FlightStatus) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+// PolicyStatus is which rules are in force.
+type PolicyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules' names, in the order in which they are asked.
+	Rules    []string               `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	LoadedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
+	// Why the rules in the file are not those in force. Empty: they are.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyStatus) Reset() {
+	*x = PolicyStatus{}
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyStatus) ProtoMessage() {}
+
+func (x *PolicyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyStatus.ProtoReflect.Descriptor instead.
+func (*PolicyStatus) Descriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PolicyStatus) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *PolicyStatus) GetLoadedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LoadedAt
+	}
+	return nil
+}
+
+func (x *PolicyStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // ProviderStatus is how one provider is.
 type ProviderStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -697,14 +1056,17 @@ type ProviderStatus struct {
 	// Fetches under way.
 	InFlight uint32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	// Volumes that it was asked for and that were not released.
-	Volumes       uint32 `protobuf:"varint,4,opt,name=volumes,proto3" json:"volumes,omitempty"`
+	Volumes uint32        `protobuf:"varint,4,opt,name=volumes,proto3" json:"volumes,omitempty"`
+	Budget  *BudgetStatus `protobuf:"bytes,5,opt,name=budget,proto3" json:"budget,omitempty"`
+	// The stores behind it that it was asked to call.
+	Stores        []*StoreStatus `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProviderStatus) Reset() {
 	*x = ProviderStatus{}
-	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1078,7 @@ func (x *ProviderStatus) String() string {
 func (*ProviderStatus) ProtoMessage() {}
 
 func (x *ProviderStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1091,7 @@ func (x *ProviderStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderStatus.ProtoReflect.Descriptor instead.
 func (*ProviderStatus) Descriptor() ([]byte, []int) {
-	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProviderStatus) GetName() string {
@@ -760,6 +1122,207 @@ func (x *ProviderStatus) GetVolumes() uint32 {
 	return 0
 }
 
+func (x *ProviderStatus) GetBudget() *BudgetStatus {
+	if x != nil {
+		return x.Budget
+	}
+	return nil
+}
+
+func (x *ProviderStatus) GetStores() []*StoreStatus {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+// BudgetStatus is how much of a provider's budget is used.
+type BudgetStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls under way, and how many there may be.
+	Calls    uint32 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls uint32 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	// Calls that wait for their turn, and how many may.
+	Queued    uint32 `protobuf:"varint,3,opt,name=queued,proto3" json:"queued,omitempty"`
+	MaxQueued uint32 `protobuf:"varint,4,opt,name=max_queued,json=maxQueued,proto3" json:"max_queued,omitempty"`
+	// Calls per second; 0 for no limit.
+	MaxRate float64 `protobuf:"fixed64,5,opt,name=max_rate,json=maxRate,proto3" json:"max_rate,omitempty"`
+	// Calls that were refused since the gateway started.
+	Refused       uint64 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BudgetStatus) Reset() {
+	*x = BudgetStatus{}
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BudgetStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BudgetStatus) ProtoMessage() {}
+
+func (x *BudgetStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BudgetStatus.ProtoReflect.Descriptor instead.
+func (*BudgetStatus) Descriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BudgetStatus) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *BudgetStatus) GetMaxCalls() uint32 {
+	if x != nil {
+		return x.MaxCalls
+	}
+	return 0
+}
+
+func (x *BudgetStatus) GetQueued() uint32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *BudgetStatus) GetMaxQueued() uint32 {
+	if x != nil {
+		return x.MaxQueued
+	}
+	return 0
+}
+
+func (x *BudgetStatus) GetMaxRate() float64 {
+	if x != nil {
+		return x.MaxRate
+	}
+	return 0
+}
+
+func (x *BudgetStatus) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+// StoreStatus is how one store behind a provider does.
+type StoreStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What tells it from the provider's other stores.
+	Store string            `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	State StoreStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=postern.gateway.v1.StoreStatus_State" json:"state,omitempty"`
+	// Calls under way, and how many there may be now.
+	Calls    uint32 `protobuf:"varint,3,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls uint32 `protobuf:"varint,4,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	// Failures since the last success.
+	Failures uint32 `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The reason of the last failure since then, such as "STORE_UNAVAILABLE".
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it is asked again.
+	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreStatus) Reset() {
+	*x = StoreStatus{}
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreStatus) ProtoMessage() {}
+
+func (x *StoreStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
+func (*StoreStatus) Descriptor() ([]byte, []int) {
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StoreStatus) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetState() StoreStatus_State {
+	if x != nil {
+		return x.State
+	}
+	return StoreStatus_STATE_UNSPECIFIED
+}
+
+func (x *StoreStatus) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetMaxCalls() uint32 {
+	if x != nil {
+		return x.MaxCalls
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
 // Instance is one process of a provider.
 type Instance struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -777,7 +1340,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +1352,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_postern_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +1365,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_postern_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Instance) GetSocket() string {
@@ -851,7 +1414,7 @@ var File_postern_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\xb7\x05\n" +
+	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\xd1\x05\n" +
 	"\fFetchRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12(\n" +
@@ -867,7 +1430,8 @@ const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x0fcurrent_objects\x18\n" +
 	" \x03(\v2 .postern.secret.v1.ObjectVersionR\x0ecurrentObjects\x12\x1f\n" +
 	"\vtarget_path\x18\v \x01(\tR\n" +
-	"targetPath\x1a=\n" +
+	"targetPath\x12\x18\n" +
+	"\arefresh\x18\f \x01(\bR\arefresh\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -890,15 +1454,65 @@ const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\"[\n" +
 	"\x10DescribeResponse\x12G\n" +
 	"\vdescription\x18\x01 \x01(\v2%.postern.provider.v1.DescribeResponseR\vdescription\"\x0f\n" +
-	"\rStatusRequest\"l\n" +
+	"\rStatusRequest\"\x99\x02\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12@\n" +
-	"\tproviders\x18\x02 \x03(\v2\".postern.gateway.v1.ProviderStatusR\tproviders\"\x97\x01\n" +
+	"\tproviders\x18\x02 \x03(\v2\".postern.gateway.v1.ProviderStatusR\tproviders\x125\n" +
+	"\x05cache\x18\x03 \x01(\v2\x1f.postern.gateway.v1.CacheStatusR\x05cache\x12:\n" +
+	"\aflights\x18\x04 \x03(\v2 .postern.gateway.v1.FlightStatusR\aflights\x128\n" +
+	"\x06policy\x18\x05 \x01(\v2 .postern.gateway.v1.PolicyStatusR\x06policy\"\xd0\x01\n" +
+	"\vCacheStatus\x12\x18\n" +
+	"\aentries\x18\x01 \x01(\rR\aentries\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x04R\bmaxBytes\x12\x12\n" +
+	"\x04hits\x18\x04 \x01(\x04R\x04hits\x12\x14\n" +
+	"\x05joins\x18\x05 \x01(\x04R\x05joins\x12\x16\n" +
+	"\x06misses\x18\x06 \x01(\x04R\x06misses\x12\x14\n" +
+	"\x05stale\x18\a \x01(\x04R\x05stale\x12\x1c\n" +
+	"\tevictions\x18\b \x01(\x04R\tevictions\"\x93\x02\n" +
+	"\fFlightStatus\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12'\n" +
+	"\x0fservice_account\x18\x03 \x01(\tR\x0eserviceAccount\x122\n" +
+	"\x15secret_provider_class\x18\x04 \x01(\tR\x13secretProviderClass\x12\x17\n" +
+	"\apod_uid\x18\x05 \x01(\tR\x06podUid\x12\x18\n" +
+	"\awaiters\x18\x06 \x01(\rR\awaiters\x129\n" +
+	"\n" +
+	"started_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"s\n" +
+	"\fPolicyStatus\x12\x14\n" +
+	"\x05rules\x18\x01 \x03(\tR\x05rules\x127\n" +
+	"\tloaded_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\x8a\x02\n" +
 	"\x0eProviderStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\tinstances\x18\x02 \x03(\v2\x1c.postern.gateway.v1.InstanceR\tinstances\x12\x1b\n" +
 	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12\x18\n" +
-	"\avolumes\x18\x04 \x01(\rR\avolumes\"\xf5\x03\n" +
+	"\avolumes\x18\x04 \x01(\rR\avolumes\x128\n" +
+	"\x06budget\x18\x05 \x01(\v2 .postern.gateway.v1.BudgetStatusR\x06budget\x127\n" +
+	"\x06stores\x18\x06 \x03(\v2\x1f.postern.gateway.v1.StoreStatusR\x06stores\"\xad\x01\n" +
+	"\fBudgetStatus\x12\x14\n" +
+	"\x05calls\x18\x01 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\x12\x16\n" +
+	"\x06queued\x18\x03 \x01(\rR\x06queued\x12\x1d\n" +
+	"\n" +
+	"max_queued\x18\x04 \x01(\rR\tmaxQueued\x12\x19\n" +
+	"\bmax_rate\x18\x05 \x01(\x01R\amaxRate\x12\x18\n" +
+	"\arefused\x18\x06 \x01(\x04R\arefused\"\xea\x02\n" +
+	"\vStoreStatus\x12\x14\n" +
+	"\x05store\x18\x01 \x01(\tR\x05store\x12;\n" +
+	"\x05state\x18\x02 \x01(\x0e2%.postern.gateway.v1.StoreStatus.StateR\x05state\x12\x14\n" +
+	"\x05calls\x18\x03 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tmax_calls\x18\x04 \x01(\rR\bmaxCalls\x12\x1a\n" +
+	"\bfailures\x18\x05 \x01(\rR\bfailures\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x125\n" +
+	"\bretry_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"j\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTATE_CLOSED\x10\x01\x12\x0e\n" +
+	"\n" +
+	"STATE_OPEN\x10\x02\x12\x13\n" +
+	"\x0fSTATE_HALF_OPEN\x10\x03\x12\x13\n" +
+	"\x0fSTATE_THROTTLED\x10\x04\"\xf5\x03\n" +
 	"\bInstance\x12\x16\n" +
 	"\x06socket\x18\x01 \x01(\tR\x06socket\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x128\n" +
@@ -942,66 +1556,81 @@ func file_postern_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 	return file_postern_gateway_v1_gateway_proto_rawDescData
 }
 
-var file_postern_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_postern_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_postern_gateway_v1_gateway_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_postern_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_postern_gateway_v1_gateway_proto_goTypes = []any{
 	(Source)(0),                   // 0: postern.gateway.v1.Source
-	(Instance_State)(0),           // 1: postern.gateway.v1.Instance.State
-	(Instance_Protocol)(0),        // 2: postern.gateway.v1.Instance.Protocol
-	(*FetchRequest)(nil),          // 3: postern.gateway.v1.FetchRequest
-	(*FetchResponse)(nil),         // 4: postern.gateway.v1.FetchResponse
-	(*ReleaseRequest)(nil),        // 5: postern.gateway.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 6: postern.gateway.v1.ReleaseResponse
-	(*DescribeRequest)(nil),       // 7: postern.gateway.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 8: postern.gateway.v1.DescribeResponse
-	(*StatusRequest)(nil),         // 9: postern.gateway.v1.StatusRequest
-	(*StatusResponse)(nil),        // 10: postern.gateway.v1.StatusResponse
-	(*ProviderStatus)(nil),        // 11: postern.gateway.v1.ProviderStatus
-	(*Instance)(nil),              // 12: postern.gateway.v1.Instance
-	nil,                           // 13: postern.gateway.v1.FetchRequest.ParametersEntry
-	nil,                           // 14: postern.gateway.v1.FetchRequest.SecretsEntry
-	(*v1.Pod)(nil),                // 15: postern.secret.v1.Pod
-	(*v1.Node)(nil),               // 16: postern.secret.v1.Node
-	(*v1.Token)(nil),              // 17: postern.secret.v1.Token
-	(*v1.ObjectVersion)(nil),      // 18: postern.secret.v1.ObjectVersion
-	(*v1.File)(nil),               // 19: postern.secret.v1.File
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*v1.Lease)(nil),              // 21: postern.secret.v1.Lease
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*v11.DescribeResponse)(nil),  // 23: postern.provider.v1.DescribeResponse
+	(StoreStatus_State)(0),        // 1: postern.gateway.v1.StoreStatus.State
+	(Instance_State)(0),           // 2: postern.gateway.v1.Instance.State
+	(Instance_Protocol)(0),        // 3: postern.gateway.v1.Instance.Protocol
+	(*FetchRequest)(nil),          // 4: postern.gateway.v1.FetchRequest
+	(*FetchResponse)(nil),         // 5: postern.gateway.v1.FetchResponse
+	(*ReleaseRequest)(nil),        // 6: postern.gateway.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 7: postern.gateway.v1.ReleaseResponse
+	(*DescribeRequest)(nil),       // 8: postern.gateway.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 9: postern.gateway.v1.DescribeResponse
+	(*StatusRequest)(nil),         // 10: postern.gateway.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: postern.gateway.v1.StatusResponse
+	(*CacheStatus)(nil),           // 12: postern.gateway.v1.CacheStatus
+	(*FlightStatus)(nil),          // 13: postern.gateway.v1.FlightStatus
+	(*PolicyStatus)(nil),          // 14: postern.gateway.v1.PolicyStatus
+	(*ProviderStatus)(nil),        // 15: postern.gateway.v1.ProviderStatus
+	(*BudgetStatus)(nil),          // 16: postern.gateway.v1.BudgetStatus
+	(*StoreStatus)(nil),           // 17: postern.gateway.v1.StoreStatus
+	(*Instance)(nil),              // 18: postern.gateway.v1.Instance
+	nil,                           // 19: postern.gateway.v1.FetchRequest.ParametersEntry
+	nil,                           // 20: postern.gateway.v1.FetchRequest.SecretsEntry
+	(*v1.Pod)(nil),                // 21: postern.secret.v1.Pod
+	(*v1.Node)(nil),               // 22: postern.secret.v1.Node
+	(*v1.Token)(nil),              // 23: postern.secret.v1.Token
+	(*v1.ObjectVersion)(nil),      // 24: postern.secret.v1.ObjectVersion
+	(*v1.File)(nil),               // 25: postern.secret.v1.File
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*v1.Lease)(nil),              // 27: postern.secret.v1.Lease
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*v11.DescribeResponse)(nil),  // 29: postern.provider.v1.DescribeResponse
 }
 var file_postern_gateway_v1_gateway_proto_depIdxs = []int32{
-	15, // 0: postern.gateway.v1.FetchRequest.pod:type_name -> postern.secret.v1.Pod
-	16, // 1: postern.gateway.v1.FetchRequest.node:type_name -> postern.secret.v1.Node
-	13, // 2: postern.gateway.v1.FetchRequest.parameters:type_name -> postern.gateway.v1.FetchRequest.ParametersEntry
-	17, // 3: postern.gateway.v1.FetchRequest.tokens:type_name -> postern.secret.v1.Token
-	14, // 4: postern.gateway.v1.FetchRequest.secrets:type_name -> postern.gateway.v1.FetchRequest.SecretsEntry
-	18, // 5: postern.gateway.v1.FetchRequest.current_objects:type_name -> postern.secret.v1.ObjectVersion
-	19, // 6: postern.gateway.v1.FetchResponse.files:type_name -> postern.secret.v1.File
-	18, // 7: postern.gateway.v1.FetchResponse.objects:type_name -> postern.secret.v1.ObjectVersion
-	20, // 8: postern.gateway.v1.FetchResponse.refresh_after:type_name -> google.protobuf.Duration
-	21, // 9: postern.gateway.v1.FetchResponse.leases:type_name -> postern.secret.v1.Lease
-	22, // 10: postern.gateway.v1.FetchResponse.fetched_at:type_name -> google.protobuf.Timestamp
+	21, // 0: postern.gateway.v1.FetchRequest.pod:type_name -> postern.secret.v1.Pod
+	22, // 1: postern.gateway.v1.FetchRequest.node:type_name -> postern.secret.v1.Node
+	19, // 2: postern.gateway.v1.FetchRequest.parameters:type_name -> postern.gateway.v1.FetchRequest.ParametersEntry
+	23, // 3: postern.gateway.v1.FetchRequest.tokens:type_name -> postern.secret.v1.Token
+	20, // 4: postern.gateway.v1.FetchRequest.secrets:type_name -> postern.gateway.v1.FetchRequest.SecretsEntry
+	24, // 5: postern.gateway.v1.FetchRequest.current_objects:type_name -> postern.secret.v1.ObjectVersion
+	25, // 6: postern.gateway.v1.FetchResponse.files:type_name -> postern.secret.v1.File
+	24, // 7: postern.gateway.v1.FetchResponse.objects:type_name -> postern.secret.v1.ObjectVersion
+	26, // 8: postern.gateway.v1.FetchResponse.refresh_after:type_name -> google.protobuf.Duration
+	27, // 9: postern.gateway.v1.FetchResponse.leases:type_name -> postern.secret.v1.Lease
+	28, // 10: postern.gateway.v1.FetchResponse.fetched_at:type_name -> google.protobuf.Timestamp
 	0,  // 11: postern.gateway.v1.FetchResponse.source:type_name -> postern.gateway.v1.Source
-	23, // 12: postern.gateway.v1.DescribeResponse.description:type_name -> postern.provider.v1.DescribeResponse
-	11, // 13: postern.gateway.v1.StatusResponse.providers:type_name -> postern.gateway.v1.ProviderStatus
-	12, // 14: postern.gateway.v1.ProviderStatus.instances:type_name -> postern.gateway.v1.Instance
-	1,  // 15: postern.gateway.v1.Instance.state:type_name -> postern.gateway.v1.Instance.State
-	2,  // 16: postern.gateway.v1.Instance.protocol:type_name -> postern.gateway.v1.Instance.Protocol
-	22, // 17: postern.gateway.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
-	3,  // 18: postern.gateway.v1.GatewayService.Fetch:input_type -> postern.gateway.v1.FetchRequest
-	5,  // 19: postern.gateway.v1.GatewayService.Release:input_type -> postern.gateway.v1.ReleaseRequest
-	7,  // 20: postern.gateway.v1.GatewayService.Describe:input_type -> postern.gateway.v1.DescribeRequest
-	9,  // 21: postern.gateway.v1.GatewayService.Status:input_type -> postern.gateway.v1.StatusRequest
-	4,  // 22: postern.gateway.v1.GatewayService.Fetch:output_type -> postern.gateway.v1.FetchResponse
-	6,  // 23: postern.gateway.v1.GatewayService.Release:output_type -> postern.gateway.v1.ReleaseResponse
-	8,  // 24: postern.gateway.v1.GatewayService.Describe:output_type -> postern.gateway.v1.DescribeResponse
-	10, // 25: postern.gateway.v1.GatewayService.Status:output_type -> postern.gateway.v1.StatusResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	29, // 12: postern.gateway.v1.DescribeResponse.description:type_name -> postern.provider.v1.DescribeResponse
+	15, // 13: postern.gateway.v1.StatusResponse.providers:type_name -> postern.gateway.v1.ProviderStatus
+	12, // 14: postern.gateway.v1.StatusResponse.cache:type_name -> postern.gateway.v1.CacheStatus
+	13, // 15: postern.gateway.v1.StatusResponse.flights:type_name -> postern.gateway.v1.FlightStatus
+	14, // 16: postern.gateway.v1.StatusResponse.policy:type_name -> postern.gateway.v1.PolicyStatus
+	28, // 17: postern.gateway.v1.FlightStatus.started_at:type_name -> google.protobuf.Timestamp
+	28, // 18: postern.gateway.v1.PolicyStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	18, // 19: postern.gateway.v1.ProviderStatus.instances:type_name -> postern.gateway.v1.Instance
+	16, // 20: postern.gateway.v1.ProviderStatus.budget:type_name -> postern.gateway.v1.BudgetStatus
+	17, // 21: postern.gateway.v1.ProviderStatus.stores:type_name -> postern.gateway.v1.StoreStatus
+	1,  // 22: postern.gateway.v1.StoreStatus.state:type_name -> postern.gateway.v1.StoreStatus.State
+	28, // 23: postern.gateway.v1.StoreStatus.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 24: postern.gateway.v1.Instance.state:type_name -> postern.gateway.v1.Instance.State
+	3,  // 25: postern.gateway.v1.Instance.protocol:type_name -> postern.gateway.v1.Instance.Protocol
+	28, // 26: postern.gateway.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
+	4,  // 27: postern.gateway.v1.GatewayService.Fetch:input_type -> postern.gateway.v1.FetchRequest
+	6,  // 28: postern.gateway.v1.GatewayService.Release:input_type -> postern.gateway.v1.ReleaseRequest
+	8,  // 29: postern.gateway.v1.GatewayService.Describe:input_type -> postern.gateway.v1.DescribeRequest
+	10, // 30: postern.gateway.v1.GatewayService.Status:input_type -> postern.gateway.v1.StatusRequest
+	5,  // 31: postern.gateway.v1.GatewayService.Fetch:output_type -> postern.gateway.v1.FetchResponse
+	7,  // 32: postern.gateway.v1.GatewayService.Release:output_type -> postern.gateway.v1.ReleaseResponse
+	9,  // 33: postern.gateway.v1.GatewayService.Describe:output_type -> postern.gateway.v1.DescribeResponse
+	11, // 34: postern.gateway.v1.GatewayService.Status:output_type -> postern.gateway.v1.StatusResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_postern_gateway_v1_gateway_proto_init() }
@@ -1014,8 +1643,8 @@ func file_postern_gateway_v1_gateway_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postern_gateway_v1_gateway_proto_rawDesc), len(file_postern_gateway_v1_gateway_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   12,
+			NumEnums:      4,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -325,8 +325,12 @@ type Parameter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it is, in a sentence.
-	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	Required      bool   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Required    bool   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	// Whether it is part of where the store is, such as its address or region.
+	// The gateway keeps stores apart by these, so that one which fails or asks to
+	// slow down costs the others nothing.
+	LocatesStore  bool `protobuf:"varint,4,opt,name=locates_store,json=locatesStore,proto3" json:"locates_store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +382,13 @@ func (x *Parameter) GetDescription() string {
 func (x *Parameter) GetRequired() bool {
 	if x != nil {
 		return x.Required
+	}
+	return false
+}
+
+func (x *Parameter) GetLocatesStore() bool {
+	if x != nil {
+		return x.LocatesStore
 	}
 	return false
 }
@@ -698,11 +709,12 @@ const file_postern_provider_v1_provider_proto_rawDesc = "" +
 	"\tparameter\x18\x02 \x01(\tH\x00R\tparameter\x12+\n" +
 	"\x11parameter_default\x18\x03 \x01(\tR\x10parameterDefault\x12\x1a\n" +
 	"\boptional\x18\x04 \x01(\bR\boptionalB\b\n" +
-	"\x06source\"]\n" +
+	"\x06source\"\x82\x01\n" +
 	"\tParameter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1a\n" +
-	"\brequired\x18\x03 \x01(\bR\brequired\"\xfc\x04\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\x12#\n" +
+	"\rlocates_store\x18\x04 \x01(\bR\flocatesStore\"\xfc\x04\n" +
 	"\fFetchRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12(\n" +
 	"\x03pod\x18\x02 \x01(\v2\x16.postern.secret.v1.PodR\x03pod\x12+\n" +

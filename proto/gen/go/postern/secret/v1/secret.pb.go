@@ -25,7 +25,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Sharing says who else may be served the same answer.
+// Sharing says who else may be served the same answer. The gateway shares none
+// among service accounts, whatever it says.
 type Sharing int32
 
 const (
