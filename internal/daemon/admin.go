@@ -39,6 +39,9 @@ type AdminConfig struct {
 	Live func(ctx context.Context) error
 	// Logger defaults to Telemetry's.
 	Logger *slog.Logger
+	// Debug is what else to serve, by patterns of http.ServeMux. Who may ask is
+	// for each to decide. A pattern that is taken panics, as in http.ServeMux.
+	Debug map[string]http.Handler
 	// Pprof serves profiles below /debug/pprof/. A heap profile holds no
 	// contents of memory, but who may ask for profiles may also slow the
 	// process down.
@@ -46,7 +49,7 @@ type AdminConfig struct {
 }
 
 // Admin is the HTTP server for people, probes and Prometheus: /metrics,
-// /healthz (is it live), /readyz (is it ready).
+// /healthz (is it live), /readyz (is it ready), and what a process adds.
 type Admin struct{ cfg AdminConfig }
 
 // NewAdmin checks cfg. It does not listen yet.
@@ -71,6 +74,9 @@ func (a *Admin) Handler() http.Handler {
 	mux.Handle("GET /metrics", a.cfg.Telemetry.MetricsHandler())
 	mux.Handle("GET /healthz", check(a.cfg.Live))
 	mux.Handle("GET /readyz", check(a.cfg.Ready))
+	for pattern, handler := range a.cfg.Debug {
+		mux.Handle(pattern, handler)
+	}
 	if a.cfg.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

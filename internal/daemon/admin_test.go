@@ -67,6 +67,11 @@ func get(t *testing.T, method, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// said answers with a text.
+func said(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+}
+
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	fails := func(text string) func(context.Context) error {
@@ -94,6 +99,8 @@ func TestAdmin(t *testing.T) {
 		"no other methods": {method: http.MethodPost, path: "/healthz", code: 405},
 		"no profiles":      {path: "/debug/pprof/", code: 404},
 		"profiles":         {cfg: daemon.AdminConfig{Pprof: true}, path: "/debug/pprof/", code: 200},
+		"what is added":    {cfg: daemon.AdminConfig{Debug: map[string]http.Handler{"/debug/x": said("x")}}, path: "/debug/x", code: 200, body: "x"},
+		"beside profiles":  {cfg: daemon.AdminConfig{Pprof: true, Debug: map[string]http.Handler{"/debug/x": said("x")}}, path: "/debug/x", code: 200, body: "x"},
 		"goroutines":       {cfg: daemon.AdminConfig{Pprof: true}, path: "/debug/pprof/goroutine?debug=1", code: 200, body: "goroutine profile"},
 	} {
 		t.Run(name, func(t *testing.T) {

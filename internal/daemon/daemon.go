@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -36,8 +38,24 @@ type Env struct {
 	Stdout, Stderr io.Writer
 }
 
+// Command tells whether the arguments begin with the words of a command's name,
+// and returns the environment with those that follow.
+func (e Env) Command(name string) (rest Env, ok bool) {
+	words := strings.Fields(name)
+	if len(e.Args) < len(words) || !slices.Equal(e.Args[:len(words)], words) {
+		return e, false
+	}
+	e.Args = e.Args[len(words):]
+	return e, true
+}
+
 // UsageError says that the command line or the environment is wrong.
-type UsageError struct{ Err error }
+type UsageError struct {
+	Err error
+	// Program is what to ask for help: the process' name, and the command's if
+	// it was one's. Default: the name that Main has.
+	Program string
+}
 
 // Error implements error.
 func (e *UsageError) Error() string { return e.Err.Error() }
@@ -92,7 +110,7 @@ func report(ctx context.Context, stderr io.Writer, name string, err error) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(stderr, "%s: %v\nRun %q for help.\n", name, err, name+" --help")
+		_, _ = fmt.Fprintf(stderr, "%s: %v\nRun %q for help.\n", name, err, either(usage.Program, name)+" --help")
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitOK // the answer to a signal

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,8 @@ func child(role string) func(context.Context, daemon.Env) error {
 			return flag.ErrHelp
 		case "usage":
 			return fmt.Errorf("read flags: %w", &daemon.UsageError{Err: errors.New("--x is missing")})
+		case "usage of a command":
+			return &daemon.UsageError{Err: errors.New("--x is missing"), Program: "postern-test status"}
 		case "fails":
 			return errors.New("the disk is full")
 		case "cancelled by itself":
@@ -73,6 +76,7 @@ func TestMain_ExitCodes(t *testing.T) {
 		"clean":               {code: 0},
 		"help":                {code: 0},
 		"usage":               {code: 2, stderr: "postern-test: read flags: --x is missing\nRun \"postern-test --help\" for help.\n"},
+		"usage of a command":  {code: 2, stderr: "postern-test: --x is missing\nRun \"postern-test status --help\" for help.\n"},
 		"fails":               {code: 1, stderr: "postern-test: the disk is full\n"},
 		"cancelled by itself": {code: 1, stderr: "postern-test: context canceled\n"},
 		"args":                {code: 0, stdout: "[\"--a\" \"b c\"] args\n"},
@@ -158,6 +162,26 @@ func TestMain_SecondSignalKills(t *testing.T) {
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
 		t.Errorf("the child ended with %v, want killed by SIGTERM", cmd.ProcessState)
+	}
+}
+
+func TestEnv_Command(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		args, rest []string
+		ok         bool
+	}{
+		"none":       {},
+		"one word":   {args: []string{"policy"}, rest: []string{"policy"}},
+		"both words": {args: []string{"policy", "check"}, rest: []string{}, ok: true},
+		"arguments":  {args: []string{"policy", "check", "-"}, rest: []string{"-"}, ok: true},
+		"another":    {args: []string{"policy", "test", "-"}, rest: []string{"policy", "test", "-"}},
+		"flags":      {args: []string{"--x", "policy", "check"}, rest: []string{"--x", "policy", "check"}},
+	} {
+		rest, ok := daemon.Env{Args: tt.args, Stdout: io.Discard}.Command("policy check")
+		if ok != tt.ok || !slices.Equal(rest.Args, tt.rest) || rest.Stdout != io.Discard {
+			t.Errorf("%s: %+v, %t, want %q, %t", name, rest, ok, tt.rest, tt.ok)
+		}
 	}
 }
 

@@ -19,7 +19,11 @@ const defaultGroup = "General"
 // Flags are the flags of a process. Each can also be set by an environment
 // variable, POSTERN_ and the flag's name in upper case with underscores; the
 // command line wins over the environment, and the environment over the default.
-// An empty variable counts as not set. Both -x and --x are accepted.
+// An empty variable counts as not set. Both -x and --x are accepted. A flag of one
+// letter is for people at a terminal, and has no variable.
+//
+// Commands are what a process does instead of its own work when its arguments
+// begin with their names; each has flags of its own. See [Env.Command].
 //
 // Defining a flag twice panics, as in package flag: it is a defect that shows
 // at once, whatever the input.
@@ -29,14 +33,18 @@ type Flags struct {
 	group         string
 	groups        map[string]string // by flag
 	order         []string          // of groups
+	commands      []command
 	version       bool
 }
+
+// command is a line of the help.
+type command struct{ name, summary string }
 
 // FlagDoc describes a flag for the documentation.
 type FlagDoc struct {
 	// Name is without dashes.
 	Name string
-	// Env is the environment variable.
+	// Env is the environment variable; "" if it has none.
 	Env string
 	// Group is the heading it is listed under.
 	Group string
@@ -65,6 +73,12 @@ func NewFlags(name, summary string) *Flags {
 // Group begins a group of flags: those that are defined from here on are listed
 // under title in the help.
 func (f *Flags) Group(title string) { f.group = title }
+
+// Command adds a command to the help. The name is a word or more; the summary is
+// a phrase for it.
+func (f *Flags) Command(name, summary string) {
+	f.commands = append(f.commands, command{name: name, summary: summary})
+}
 
 // String defines a flag. A word in `backquotes` in usage names the value in the
 // help, for this and all other types.
@@ -131,15 +145,32 @@ func (f *Flags) Parse(env Env) error {
 		if errors.Is(err, flag.ErrHelp) {
 			return f.print(env.Stdout, f.help())
 		}
-		return &UsageError{Err: err}
+		return f.misused(err)
 	}
 	switch {
 	case f.version:
 		return f.print(env.Stdout, f.name+" "+BuildInfo().String()+"\n")
 	case f.set.NArg() > 0:
-		return &UsageError{Err: fmt.Errorf("unexpected argument %q: only flags are accepted", f.set.Arg(0))}
+		return f.misused(f.unexpected(f.set.Args()))
 	}
 	return f.fromEnv(env.Getenv)
+}
+
+func (f *Flags) misused(err error) error { return &UsageError{Err: err, Program: f.name} }
+
+// unexpected says what is wrong with arguments that are no flags.
+func (f *Flags) unexpected(args []string) error {
+	if len(f.commands) == 0 {
+		return fmt.Errorf("unexpected argument %q: only flags are accepted", args[0])
+	}
+	names := make([]string, len(f.commands))
+	for i, c := range f.commands {
+		if _, ok := (Env{Args: args}).Command(c.name); ok {
+			return fmt.Errorf("%q comes first, before all flags", c.name)
+		}
+		names[i] = c.name
+	}
+	return fmt.Errorf("unexpected argument %q: there are flags, and the commands %s", args[0], strings.Join(names, ", "))
 }
 
 // fromEnv sets the flags that the command line did not.
@@ -151,16 +182,20 @@ func (f *Flags) fromEnv(getenv func(string) string) error {
 	f.set.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	var errs []error
 	f.set.VisitAll(func(fl *flag.Flag) {
-		value := getenv(envName(fl.Name))
-		if value == "" || given[fl.Name] || f.groups[fl.Name] == "" {
+		name := envName(fl.Name)
+		if name == "" || given[fl.Name] || f.groups[fl.Name] == "" {
+			return
+		}
+		value := getenv(name)
+		if value == "" {
 			return
 		}
 		if err := f.set.Set(fl.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("invalid value %q for environment variable %s: %w", value, envName(fl.Name), err))
+			errs = append(errs, fmt.Errorf("invalid value %q for environment variable %s: %w", value, name, err))
 		}
 	})
 	if len(errs) > 0 {
-		return &UsageError{Err: errors.Join(errs...)}
+		return f.misused(errors.Join(errs...))
 	}
 	return nil
 }
@@ -193,28 +228,57 @@ func (f *Flags) Docs() []FlagDoc {
 func (f *Flags) help() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n\nUsage: %s [flags]\n", f.name, f.summary, f.name)
+	if len(f.commands) > 0 {
+		fmt.Fprintf(&b, "       %s COMMAND [flags]\n\nCommands (COMMAND --help tells more):\n", f.name)
+		for _, c := range f.commands {
+			fmt.Fprintf(&b, "  %s\n        %s\n", c.name, c.summary)
+		}
+	}
 	group := ""
 	for _, d := range f.Docs() {
 		if d.Group != group {
 			group = d.Group
 			fmt.Fprintf(&b, "\n%s:\n", group)
 		}
-		head := "--" + d.Name
-		if d.Type != "" {
-			head += " " + d.Type
-		}
-		value := ""
-		if d.Default != "" && d.Default != "false" {
-			value = "default " + d.Default + "; "
-		}
-		fmt.Fprintf(&b, "  %s\n        %s (%s%s)\n", head, strings.ReplaceAll(d.Usage, "\n", "\n        "), value, d.Env)
+		fmt.Fprintf(&b, "  %s\n        %s%s\n", d.head(), strings.ReplaceAll(d.Usage, "\n", "\n        "), d.tail())
 	}
 	b.WriteString("\nInformation:\n  --help\n        print this, and exit\n" +
 		"  --version\n        print what this is built from, and exit\n")
 	return b.String()
 }
 
+// head is how the flag is given.
+func (d FlagDoc) head() string {
+	head := "--" + d.Name
+	if len(d.Name) == 1 {
+		head = "-" + d.Name
+	}
+	if d.Type != "" {
+		head += " " + d.Type
+	}
+	return head
+}
+
+// tail is what the flag is if it is not given, and what else it can be given by.
+func (d FlagDoc) tail() string {
+	var parts []string
+	if d.Default != "" && d.Default != "false" {
+		parts = append(parts, "default "+d.Default)
+	}
+	if d.Env != "" {
+		parts = append(parts, d.Env)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, "; ") + ")"
+}
+
+// envName returns the environment variable of a flag; "" if it has none.
 func envName(flagName string) string {
+	if len(flagName) == 1 {
+		return ""
+	}
 	return envPrefix + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flagName))
 }
 

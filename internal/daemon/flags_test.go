@@ -23,10 +23,12 @@ type values struct {
 	Drain    time.Duration
 	UIDs     []string
 	Audience string
+	Output   string
 }
 
 func newFlags(v *values) *daemon.Flags {
 	f := daemon.NewFlags("postern-test", "does nothing at all.")
+	f.String(&v.Output, "o", "table", "`table|wide`")
 	f.Float(&v.Rate, "rate", 2.5, "calls per second")
 	f.Int(&v.Burst, "burst", 10, "calls at once")
 	f.Group("Server")
@@ -49,7 +51,7 @@ func newFlags(v *values) *daemon.Flags {
 func defaults() values {
 	return values{
 		Format: "json", Burst: 10, Rate: 2.5, Drain: 25 * time.Second,
-		UIDs: []string{"0", "65532"}, Audience: "a",
+		UIDs: []string{"0", "65532"}, Audience: "a", Output: "table",
 	}
 }
 
@@ -85,7 +87,7 @@ func TestFlags_Parse(t *testing.T) {
 				"POSTERN_LOG_FORMAT": "text", "POSTERN_ALLOWED_UIDS": "5,6", "POSTERN_AUDIENCE": "c",
 			},
 			mutate: func(v *values) {
-				*v = values{Burst: 4, Rate: 1, Pprof: true, Drain: time.Minute, Format: "text", UIDs: []string{"5", "6"}, Audience: "c"}
+				*v = values{Burst: 4, Rate: 1, Pprof: true, Drain: time.Minute, Format: "text", UIDs: []string{"5", "6"}, Audience: "c", Output: "table"}
 			},
 		},
 		"empty environment": {env: map[string]string{"POSTERN_LOG_FORMAT": ""}, mutate: func(*values) {}},
@@ -98,7 +100,9 @@ func TestFlags_Parse(t *testing.T) {
 			env: map[string]string{"POSTERN_BURST": "many"}, args: []string{"--burst=3"},
 			mutate: func(v *values) { v.Burst = 3 },
 		},
-		"version is no variable": {env: map[string]string{"POSTERN_VERSION": "true"}, mutate: func(*values) {}},
+		"one letter is no variable": {env: map[string]string{"POSTERN_O": "wide"}, mutate: func(*values) {}},
+		"one letter":                {args: []string{"-o", "wide"}, mutate: func(v *values) { v.Output = "wide" }},
+		"version is no variable":    {env: map[string]string{"POSTERN_VERSION": "true"}, mutate: func(*values) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,6 +151,8 @@ Usage: postern-test [flags]
 General:
   --burst int
         calls at once (default 10; POSTERN_BURST)
+  -o table|wide
+        table|wide (default table)
   --rate float
         calls per second (default 2.5; POSTERN_RATE)
 
@@ -204,6 +210,52 @@ func TestFlags_PrintFails(t *testing.T) {
 	}
 }
 
+// withCommands has no flags but commands.
+func withCommands() *daemon.Flags {
+	f := daemon.NewFlags("postern-test", "does nothing at all.")
+	f.Command("status", "print how it is")
+	f.Command("policy check", "say what is wrong with a policy")
+	return f
+}
+
+func TestFlags_Commands(t *testing.T) {
+	t.Parallel()
+	const wantHelp = `postern-test: does nothing at all.
+
+Usage: postern-test [flags]
+       postern-test COMMAND [flags]
+
+Commands (COMMAND --help tells more):
+  status
+        print how it is
+  policy check
+        say what is wrong with a policy
+
+Information:
+  --help
+        print this, and exit
+  --version
+        print what this is built from, and exit
+`
+	var stdout bytes.Buffer
+	if err := withCommands().Parse(daemon.Env{Args: []string{"--help"}, Stdout: &stdout}); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("error %v, want ErrHelp", err)
+	}
+	if diff := cmp.Diff(wantHelp, stdout.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for want, args := range map[string][]string{
+		`unexpected argument "stats": there are flags, and the commands status, policy check`:  {"stats"},
+		`unexpected argument "policy": there are flags, and the commands status, policy check`: {"policy"},
+		`"policy check" comes first, before all flags`:                                         {"--", "policy", "check", "-"},
+	} {
+		var usage *daemon.UsageError
+		if err := withCommands().Parse(daemon.Env{Args: args}); !errors.As(err, &usage) || err.Error() != want || usage.Program != "postern-test" {
+			t.Errorf("%q: error %T %v, want %s", args, err, err, want)
+		}
+	}
+}
+
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("closed pipe") }
@@ -213,6 +265,7 @@ func TestFlags_Docs(t *testing.T) {
 	docs := newFlags(new(values)).Docs()
 	want := []daemon.FlagDoc{
 		{Name: "burst", Env: "POSTERN_BURST", Group: "General", Type: "int", Default: "10", Usage: "calls at once"},
+		{Name: "o", Group: "General", Type: "table|wide", Default: "table", Usage: "table|wide"},
 		{Name: "rate", Env: "POSTERN_RATE", Group: "General", Type: "float", Default: "2.5", Usage: "calls per second"},
 		{Name: "allowed-uids", Env: "POSTERN_ALLOWED_UIDS", Group: "Server", Type: "uids", Default: "0,65532", Usage: "uids that may call"},
 		{Name: "drain-timeout", Env: "POSTERN_DRAIN_TIMEOUT", Group: "Server", Type: "duration", Default: "25s", Usage: "how long calls may take\nat the end"},

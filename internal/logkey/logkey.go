@@ -45,6 +45,8 @@ const (
 	Reason = "reason"
 	// Role is the part a process plays.
 	Role = "role"
+	// Rule is the name of a rule of the gateway's policy.
+	Rule = "rule"
 	// SecretProviderClass is the name of a SecretProviderClass.
 	SecretProviderClass = "secret_provider_class"
 	// ServiceAccount is the name of a pod's service account.

@@ -33,7 +33,7 @@ func describe(def *Definition, p Provider) *providerv1.DescribeResponse {
 	}
 	for _, p := range def.Parameters {
 		resp.Parameters = append(resp.Parameters, &providerv1.Parameter{
-			Name: p.Name, Description: p.Description, Required: p.Required,
+			Name: p.Name, Description: p.Description, Required: p.Required, LocatesStore: p.LocatesStore,
 		})
 	}
 	if _, ok := p.(Releaser); ok {

@@ -73,6 +73,11 @@ type Parameter struct {
 	// Description is a sentence.
 	Description string
 	Required    bool
+	// LocatesStore says that it is part of where the store is or how it is
+	// reached, such as its address, region or CA. The gateway keeps stores apart
+	// by these, so that one which fails or asks to slow down costs the others
+	// nothing.
+	LocatesStore bool
 }
 
 // Environment is what a provider works with.

@@ -25,7 +25,7 @@ func TestDescribe(t *testing.T) {
 	t.Parallel()
 	def := definition(answering(oneFile()))
 	def.Audiences = []sdk.Audience{{Value: "a"}, {Parameter: "p", ParameterDefault: "d", Optional: true}}
-	def.Parameters = []sdk.Parameter{{Name: "p", Description: "The audience.", Required: true}}
+	def.Parameters = []sdk.Parameter{{Name: "p", Description: "The audience.", Required: true, LocatesStore: true}}
 	def.ServiceAccountAnnotations = []string{"example.com/role"}
 	def.NodeLabels = []string{"topology.kubernetes.io/region"}
 	r := start(t, shortDir(t), def)
@@ -39,7 +39,7 @@ func TestDescribe(t *testing.T) {
 			{Source: &providerv1.Audience_Value{Value: "a"}},
 			{Source: &providerv1.Audience_Parameter{Parameter: "p"}, ParameterDefault: "d", Optional: true},
 		},
-		Parameters:                []*providerv1.Parameter{{Name: "p", Description: "The audience.", Required: true}},
+		Parameters:                []*providerv1.Parameter{{Name: "p", Description: "The audience.", Required: true, LocatesStore: true}},
 		ServiceAccountAnnotations: []string{"example.com/role"},
 		NodeLabels:                []string{"topology.kubernetes.io/region"},
 		Capabilities: []providerv1.Capability{

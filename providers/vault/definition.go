@@ -45,21 +45,21 @@ func parameters() []sdk.Parameter {
 		{Name: params.Role, Description: "Role of the auth method to log in with.", Required: true},
 		{Name: params.Objects, Description: "YAML list of what to read, one file each.", Required: true},
 		{Name: params.Audience, Description: "Audience of the service account token to log in with; default vault."},
-		{Name: params.Address, Description: "URL of the server."},
+		{Name: params.Address, Description: "URL of the server.", LocatesStore: true},
 		{Name: params.Namespace, Description: "Namespace of the server."},
 		{Name: params.AuthMount, Description: "Path of the kubernetes or jwt auth method; default kubernetes."},
 		{Name: params.KubernetesMount, Description: "Older name of vaultAuthMountPath."},
-		{Name: params.SkipVerify, Description: "Do not verify the server's certificate."},
-		{Name: params.CACert, Description: "File of the provider's pod with the CA certificates to trust."},
-		{Name: params.CADirectory, Description: "Directory of the provider's pod with CA certificates to trust."},
-		{Name: params.ServerName, Description: "Name to expect in the server's certificate."},
-		{Name: params.ClientCert, Description: "File of the provider's pod with the client certificate."},
-		{Name: params.ClientKey, Description: "File of the provider's pod with the client certificate's key."},
+		{Name: params.SkipVerify, Description: "Do not verify the server's certificate.", LocatesStore: true},
+		{Name: params.CACert, Description: "File of the provider's pod with the CA certificates to trust.", LocatesStore: true},
+		{Name: params.CADirectory, Description: "Directory of the provider's pod with CA certificates to trust.", LocatesStore: true},
+		{Name: params.ServerName, Description: "Name to expect in the server's certificate.", LocatesStore: true},
+		{Name: params.ClientCert, Description: "File of the provider's pod with the client certificate.", LocatesStore: true},
+		{Name: params.ClientKey, Description: "File of the provider's pod with the client certificate's key.", LocatesStore: true},
 		{Name: params.PerPod, Description: "Log in for each pod, not once for each service account."},
 	}
 	for _, p := range list {
 		if name := params.OpenBao(p.Name); name != "" {
-			list = append(list, sdk.Parameter{Name: name, Description: "Same as " + p.Name + "."})
+			list = append(list, sdk.Parameter{Name: name, Description: "Same as " + p.Name + ".", LocatesStore: p.LocatesStore})
 		}
 	}
 	return list

@@ -19,9 +19,9 @@ import (
 const (
 	// concurrency is how many reads of one mount run at a time.
 	concurrency = 8
-	// freshFor is how long an answer may serve other pods, too: enough for those
-	// that start together.
-	freshFor = 10 * time.Second
+	// freshFor is how long an answer may serve other pods, too: what was read is
+	// good until somebody writes it, which only the gateway's own limits weigh.
+	freshFor = time.Hour
 	// minRefresh and mixedRefresh bound when to fetch again for a credential's
 	// sake: not in a loop; and, where there are secrets of other kinds too, as
 	// often as those are looked at by default.

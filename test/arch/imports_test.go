@@ -60,7 +60,9 @@ func rules(modules []module) map[string]rule {
 			banned: ban(noCloud, noKubernetes), // it builds the daemons as a user does: by running go
 		},
 		"test": {
-			siblings: []string{"proto", "release"}, // it talks to the daemons as others do: over sockets
+			// It talks to the daemons as others do, over sockets; some of its
+			// programs are providers.
+			siblings: []string{"proto", "providers/sdk", "release"},
 		},
 	}
 	for _, m := range modules {

@@ -118,7 +118,7 @@ func badRequests() map[string]badInput {
 		"no tokens": {
 			request:  func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, kubelet.TokensKey) },
 			wantCode: codes.FailedPrecondition, wantText: vaultFailed + `kubelet sent no token for audience "vault": add it to spec.tokenRequests ` +
-				`of the CSIDriver secrets-store.csi.k8s.io (Helm value tokenRequests); pods get it with their next republish`,
+				`of the CSIDriver secrets-store.csi.k8s.io (Helm value driver.tokenRequests); pods get it with their next republish`,
 		},
 	}
 }

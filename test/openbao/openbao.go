@@ -63,7 +63,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 func (s *Server) Restart(ctx context.Context) error {
 	args := []string{
 		"server", "-dev", "-dev-root-token-id=" + s.RootToken(), "-dev-no-store-token",
-		"-dev-listen-address=127.0.0.1:" + strconv.Itoa(s.port),
+		"-dev-listen-address=127.0.0.1:" + strconv.Itoa(s.port), "-config=" + s.configFile(),
+	}
+	if err := s.writeConfig(); err != nil {
+		return err
 	}
 	if s.cfg.TLS {
 		args = append(args, "-dev-tls", "-dev-tls-cert-dir="+s.cfg.Dir)

@@ -26,6 +26,9 @@ const (
 	ReasonMountFailed Reason = "SecretsMountFailed"
 	// ReasonRefreshFailed: a mounted volume keeps its content, which may be old.
 	ReasonRefreshFailed Reason = "SecretsRefreshFailed"
+	// ReasonStale: the volume was mounted with an answer that is not new, because
+	// the store is unreachable.
+	ReasonStale Reason = "SecretsStale"
 	// ReasonWaitingForProvider: the provider does not answer yet.
 	ReasonWaitingForProvider Reason = "WaitingForProvider"
 	// ReasonWaitingForGateway: the node's gateway is not there yet.

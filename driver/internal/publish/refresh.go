@@ -26,6 +26,7 @@ func (t *transaction) refresh(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
+	t.refreshing = true
 	changed := false
 	response, err := t.bring(ctx, func(ctx context.Context, spec volume.Spec) (err error) {
 		changed, err = p.cfg.Volumes.Update(ctx, spec)
@@ -36,7 +37,7 @@ func (t *transaction) refresh(ctx context.Context) {
 		t.recordStale(ctx, err)
 		return
 	}
-	t.recordMounted(response)
+	t.recordMounted(ctx, response)
 }
 
 // recordStale tells the pod's users that the volume keeps its last content.

@@ -29,6 +29,8 @@ type transaction struct {
 	request   Request
 	// provider is known once the SPC is read.
 	provider string
+	// refreshing is set for a volume that is mounted.
+	refreshing bool
 }
 
 // run reports whether the call was a repeated one: the volume was there.
@@ -47,7 +49,7 @@ func (t *transaction) run(ctx context.Context) (repeated bool, err error) {
 		return false, err
 	}
 	t.observe("answer")
-	t.recordMounted(response)
+	t.recordMounted(ctx, response)
 	return false, nil
 }
 
@@ -124,6 +126,7 @@ func (t *transaction) fetchRequest(ctx context.Context, class *apiv1.SecretProvi
 		Secrets:             reveal(r.Secrets),
 		DefaultFileMode:     uint32(defaultFileMode),
 		TargetPath:          r.Target,
+		Refresh:             t.refreshing,
 	}
 	for _, token := range r.Tokens {
 		request.Tokens = append(request.Tokens, &secretv1.Token{

@@ -47,7 +47,7 @@ func (t *transaction) watchWait(ctx context.Context) (context.Context, func()) {
 func (t *transaction) noticeWait(ctx context.Context) {
 	if t.publisher.cfg.Gateway.Connected() {
 		t.warn(ctx, podstatus.ReasonWaitingForProvider, fmt.Sprintf("waiting for an answer of provider %q; "+
-			"check that its pod runs on this node", t.provider))
+			"check that its pod runs on this node, and whether its store answers", t.provider))
 		return
 	}
 	t.warn(ctx, podstatus.ReasonWaitingForGateway, "waiting for the gateway of this node; check that its pod runs")

@@ -7,6 +7,7 @@
 package answer
 
 import (
+	"cmp"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -20,13 +21,13 @@ import (
 //  1. Nobody changes the response while there is a reference, and nobody
 //     touches it without one.
 //  2. The Release of the last reference overwrites the contents of all files.
-//  3. An answer that confirms an older one holds a reference to that, whose
-//     contents it shares.
+//  3. An answer that confirms an older one holds a reference to the one that
+//     brought the contents, which all that confirm it share.
 type Answer struct {
 	response  *providerv1.FetchResponse
 	fetchedAt time.Time
 	size      int
-	// confirmed is the answer whose contents this one shares, if it does.
+	// confirmed is the answer that brought the contents, if this one did not.
 	confirmed *Answer
 	refs      atomic.Int64
 }
@@ -51,7 +52,8 @@ func (a *Answer) Confirmed(by *providerv1.FetchResponse, at time.Time) *Answer {
 		RefreshAfter: by.GetRefreshAfter(),
 		Leases:       by.GetLeases(),
 	}, at)
-	c.confirmed = a.Retain()
+	// Not a itself if that confirms another one: a chain would grow for ever.
+	c.confirmed = cmp.Or(a.confirmed, a).Retain()
 	return c
 }
 

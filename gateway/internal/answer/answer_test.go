@@ -3,6 +3,7 @@ package answer_test
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,30 @@ func TestAnswer_Confirmed(t *testing.T) {
 		if got := contents(last); !bytes.Equal(got, []byte{0, 0, 0}) {
 			t.Errorf("both released: the contents are %q", got)
 		}
+	}
+}
+
+// However often an answer is confirmed, only the one that brought the contents
+// is kept for it.
+func TestAnswer_ConfirmedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	by := &providerv1.FetchResponse{NotModified: true}
+	collected := make(chan struct{})
+	first := answer.New(valid(), time.Now())
+	second := first.Confirmed(by, time.Now())
+	runtime.AddCleanup(second, func(c chan struct{}) { close(c) }, collected)
+	last := second.Confirmed(by, time.Now())
+	first.Release()
+	second.Release()
+	first, second = nil, nil
+	runtime.GC()
+	<-collected
+	if got := string(contents(last)); got != "web" {
+		t.Errorf("the contents are %q", got)
+	}
+	last.Release()
+	if got := contents(last); !bytes.Equal(got, []byte{0, 0, 0}) {
+		t.Errorf("after the last release the contents are %q", got)
 	}
 }
 

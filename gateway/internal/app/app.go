@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -15,10 +16,14 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/postern-dev/postern/gateway/internal/budget"
+	"github.com/postern-dev/postern/gateway/internal/cache"
 	"github.com/postern-dev/postern/gateway/internal/fetch"
 	"github.com/postern-dev/postern/gateway/internal/hardening"
+	"github.com/postern-dev/postern/gateway/internal/policy"
 	"github.com/postern-dev/postern/gateway/internal/registry"
 	"github.com/postern-dev/postern/gateway/internal/service"
+	"github.com/postern-dev/postern/gateway/internal/status"
 	"github.com/postern-dev/postern/internal/daemon"
 	"github.com/postern-dev/postern/internal/logkey"
 	"github.com/postern-dev/postern/internal/rpc"
@@ -44,8 +49,15 @@ const (
 	settleTimeout = time.Second
 )
 
-// Run is the gateway: it parses the flags and serves until ctx ends.
+// Run is the gateway: it parses the flags and serves until ctx ends. Its
+// commands end by themselves.
 func Run(ctx context.Context, env daemon.Env) error {
+	if rest, ok := env.Command(status.Name); ok {
+		return status.Command(ctx, rest)
+	}
+	if rest, ok := env.Command(policy.CommandName); ok {
+		return policy.Command(ctx, rest)
+	}
 	var args arguments
 	if err := args.flags().Parse(env); err != nil {
 		return err
@@ -88,7 +100,11 @@ type gateway struct {
 	cfg      config
 	tel      *telemetry.Telemetry
 	registry *registry.Registry
+	policy   *policy.Enforcer
+	budgets  *budget.Budgets
+	cache    *cache.Cache
 	fetcher  *fetch.Fetcher
+	service  *service.Service
 	server   *rpc.Server
 	admin    *daemon.Admin
 	// listening is set while the socket is there.
@@ -107,19 +123,13 @@ func newGateway(cfg config, tel *telemetry.Telemetry, version string) (*gateway,
 	}); err != nil {
 		return nil, err
 	}
-	if g.fetcher, err = fetch.New(fetch.Config{
-		Providers:        g.registry,
-		MaxResponseBytes: cfg.maxResponseBytes,
-		Logger:           tel.Logger,
-		Tracer:           tel.Tracer(scope),
-		Meter:            tel.Meter(scope),
-	}); err != nil {
+	if err := g.prepareFetches(); err != nil {
 		return nil, err
 	}
 	if g.server, err = newServer(g, version); err != nil {
 		return nil, err
 	}
-	if err := observe(tel.Meter(scope), g.registry, g.fetcher); err != nil {
+	if err := g.observe(tel.Meter(scope)); err != nil {
 		return nil, err
 	}
 	g.admin, err = daemon.NewAdmin(daemon.AdminConfig{
@@ -127,15 +137,52 @@ func newGateway(cfg config, tel *telemetry.Telemetry, version string) (*gateway,
 		Telemetry: tel,
 		Ready:     g.ready,
 		Live:      g.live,
+		Debug:     map[string]http.Handler{status.Path: status.Handler(g.service.Report)},
 		Logger:    tel.Logger,
 	})
 	return g, err
 }
 
+// prepareFetches makes all that stands between the driver and the providers.
+func (g *gateway) prepareFetches() (err error) {
+	cfg, tel := g.cfg, g.tel
+	if g.policy, err = policy.Open(policy.Config{Path: cfg.policyFile, Logger: tel.Logger, Meter: tel.Meter(scope)}); err != nil {
+		return err
+	}
+	limits := make(map[string]budget.Limits, len(cfg.rates))
+	for name, rate := range cfg.rates {
+		own := cfg.limits
+		own.Rate = rate
+		limits[name] = own
+	}
+	if g.budgets, err = budget.New(budget.Config{Default: cfg.limits, Providers: limits, Meter: tel.Meter(scope)}); err != nil {
+		return err
+	}
+	if g.cache, err = cache.New(cache.Config{MaxBytes: cfg.cacheBytes}); err != nil {
+		return err
+	}
+	g.fetcher, err = fetch.New(fetch.Config{
+		Providers:        g.registry,
+		Policy:           g.policy,
+		Budgets:          g.budgets,
+		Cache:            g.cache,
+		Reuse:            cfg.reuse,
+		LegacySharing:    cfg.legacySharing,
+		CallTimeout:      cfg.callTimeout,
+		MaxResponseBytes: cfg.maxResponseBytes,
+		Logger:           tel.Logger,
+		Tracer:           tel.Tracer(scope),
+		Meter:            tel.Meter(scope),
+	})
+	return err
+}
+
 // newServer returns the server for the driver.
 func newServer(g *gateway, version string) (*rpc.Server, error) {
-	svc, err := service.New(service.Config{Fetcher: g.fetcher, Providers: g.registry, Version: version})
-	if err != nil {
+	var err error
+	if g.service, err = service.New(service.Config{
+		Fetcher: g.fetcher, Providers: g.registry, Budgets: g.budgets, Cache: g.cache, Policy: g.policy, Version: version,
+	}); err != nil {
 		return nil, err
 	}
 	server, err := rpc.NewServer(rpc.Config{
@@ -150,7 +197,7 @@ func newServer(g *gateway, version string) (*rpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	gatewayv1.RegisterGatewayServiceServer(server, svc)
+	gatewayv1.RegisterGatewayServiceServer(server, g.service)
 	return server, nil
 }
 
@@ -194,8 +241,8 @@ func (g *gateway) live(context.Context) error {
 
 func (g *gateway) socket() string { return filepath.Join(g.cfg.listenDir, socketName) }
 
-// run serves until ctx ends. The providers' connections outlive the server, so
-// that calls under way can finish.
+// run serves until ctx ends. The providers' connections and what is kept outlive
+// the server, so that calls under way can finish.
 func (g *gateway) run(ctx context.Context) error {
 	providers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -205,6 +252,8 @@ func (g *gateway) run(ctx context.Context) error {
 			defer stop()
 			return g.serveDriver(ctx)
 		},
+		func(context.Context) error { return g.cache.Run(providers) },
+		g.policy.Run,
 		g.admin.Run,
 		daemon.TrimMemory,
 	)

@@ -47,9 +47,10 @@ func invalid(token *secretv1.Token, problem string) error {
 
 // claims are those of a service account token that are looked at.
 type claims struct {
-	Subject    string      `json:"sub"`
-	Audience   audiences   `json:"aud"`
-	Expiry     json.Number `json:"exp"`
+	Subject  string    `json:"sub"`
+	Audience audiences `json:"aud"`
+	// Expiry is in seconds since the epoch, 0 if there is none.
+	Expiry     float64 `json:"exp"`
 	Kubernetes struct {
 		Pod struct {
 			UID string `json:"uid"`
@@ -93,20 +94,28 @@ func claimsOf(token string) (*claims, error) {
 
 // problem says why a token cannot speak for a pod, or nothing.
 func (c *claims) problem(audience string, pod *secretv1.Pod, now time.Time) string {
-	subject := "system:serviceaccount:" + pod.GetNamespace() + ":" + pod.GetServiceAccount().GetName()
-	expiry, err := c.Expiry.Float64()
 	switch {
 	case !slices.Contains(c.Audience, audience):
 		return "is for another audience"
-	case c.Subject != subject:
-		return fmt.Sprintf("is not of the pod's service account: its subject is not %q", subject)
+	case !isSubject(c.Subject, pod):
+		return fmt.Sprintf("is not of the pod's service account %s/%s", pod.GetNamespace(), pod.GetServiceAccount().GetName())
 	case c.Kubernetes.Pod.UID != pod.GetUid():
 		return "is not of this pod: it is bound to another one, or to none"
-	case err != nil:
+	case c.Expiry == 0:
 		return "does not say when it expires"
-	case expiry <= float64(now.Unix()):
+	case c.Expiry <= float64(now.Unix()):
 		return "has expired: kubelet sends a new one with its next republish; if it does not, compare the node's clock with the API server's"
 	default:
 		return ""
 	}
+}
+
+// isSubject reports whether a token's subject is a pod's service account.
+func isSubject(subject string, pod *secretv1.Pod) bool {
+	account, ok := strings.CutPrefix(subject, "system:serviceaccount:")
+	if !ok {
+		return false
+	}
+	namespace, name, ok := strings.Cut(account, ":")
+	return ok && namespace == pod.GetNamespace() && name == pod.GetServiceAccount().GetName()
 }

@@ -82,6 +82,8 @@ func TestCheck(t *testing.T) {
 		{"other namespace", with("sub", "system:serviceaccount:other:web"), "not of the pod's service account"},
 		{"other account", with("sub", "system:serviceaccount:shop:other"), "not of the pod's service account"},
 		{"a user", with("sub", "admin"), "not of the pod's service account"},
+		{"more than a subject", with("sub", "system:serviceaccount:shop:web:x"), "not of the pod's service account"},
+		{"less than a subject", with("sub", "system:serviceaccount:shop"), "not of the pod's service account"},
 		{"no subject", with("sub", ""), "not of the pod's service account"},
 		{"other pod", with("kubernetes.io", otherPod), "not of this pod"},
 		{"bound to no pod", with("kubernetes.io", map[string]any{}), "not of this pod"},

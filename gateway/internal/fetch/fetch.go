@@ -5,7 +5,6 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -15,11 +14,13 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postern-dev/postern/gateway/internal/answer"
-	"github.com/postern-dev/postern/gateway/internal/provider"
+	"github.com/postern-dev/postern/gateway/internal/budget"
+	"github.com/postern-dev/postern/gateway/internal/cache"
+	"github.com/postern-dev/postern/gateway/internal/flight"
+	"github.com/postern-dev/postern/gateway/internal/key"
 	"github.com/postern-dev/postern/gateway/internal/registry"
 	"github.com/postern-dev/postern/internal/rpc"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
-	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
 )
 
 // Providers is where the fetcher gets instances of providers from.
@@ -36,9 +37,26 @@ type Providers interface {
 
 var _ Providers = (*registry.Registry)(nil)
 
-// Config is what a Fetcher needs. Every field is required.
+// Policy says which fetches are allowed.
+type Policy interface {
+	// Check returns an [*rpc.Error] with POLICY_DENIED for one that is not.
+	Check(ctx context.Context, req *gatewayv1.FetchRequest) error
+}
+
+// Config is what a Fetcher needs. Every field but LegacySharing is required.
 type Config struct {
 	Providers Providers
+	Policy    Policy
+	Budgets   *budget.Budgets
+	Cache     *cache.Cache
+	// Reuse is for SPCs that say nothing about it.
+	Reuse Reuse
+	// LegacySharing names the legacy providers whose answers may be served to
+	// all pods of a service account that use the same SPC. It is for those who
+	// know that the provider's answers depend on nothing else of the pod.
+	LegacySharing []string
+	// CallTimeout bounds one call of a provider.
+	CallTimeout time.Duration
 	// MaxResponseBytes bounds an answer: contents, paths and ids together.
 	MaxResponseBytes int
 	Logger           *slog.Logger
@@ -52,10 +70,24 @@ const maxVolumes = 8192
 
 // Fetcher makes fetches and remembers their volumes until they are released.
 // It is safe for concurrent use.
+//
+// Invariants:
+//  1. Two service accounts never share a call or an answer: the identity is in
+//     every key.
+//  2. Before anything is called or served the policy has allowed it, and the
+//     pod has shown tokens of its own for all that the provider asks for.
+//  3. An answer that its provider does not let others have, and one with leases,
+//     is for the volume that it was fetched for, and is not kept.
+//  4. What the store refused is not served from memory: a refusal drops what is
+//     kept.
 type Fetcher struct {
-	cfg     Config
-	volumes *volumes
-	metrics *metrics
+	cfg          Config
+	keys         *key.Maker
+	flights      *flight.Group
+	private      private
+	descriptions descriptions
+	volumes      *volumes
+	metrics      *metrics
 }
 
 // New returns a fetcher.
@@ -63,6 +95,12 @@ func New(cfg Config) (*Fetcher, error) {
 	switch {
 	case cfg.Providers == nil:
 		return nil, errors.New("fetch: no providers are given")
+	case cfg.Policy == nil || cfg.Budgets == nil || cfg.Cache == nil:
+		return nil, errors.New("fetch: policy, budgets and cache are required")
+	case cfg.Reuse.MaxAge < 0 || cfg.Reuse.MaxStale < 0:
+		return nil, errors.New("fetch: how old an answer may be is negative")
+	case cfg.CallTimeout <= 0:
+		return nil, errors.New("fetch: the time for a call must be more than 0")
 	case cfg.MaxResponseBytes <= 0:
 		return nil, errors.New("fetch: the maximum answer must be more than 0 bytes")
 	case cfg.Logger == nil || cfg.Tracer == nil || cfg.Meter == nil:
@@ -72,15 +110,19 @@ func New(cfg Config) (*Fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Fetcher{cfg: cfg, volumes: newVolumes(maxVolumes), metrics: m}, nil
+	return &Fetcher{
+		cfg: cfg, keys: key.NewMaker(), flights: flight.New(), volumes: newVolumes(maxVolumes), metrics: m,
+	}, nil
 }
 
 // Result is a checked answer.
 type Result struct {
-	Answer *providerv1.FetchResponse
-	// FetchedAt is when the provider gave it.
-	FetchedAt time.Time
-	Source    gatewayv1.Source
+	// Answer is the caller's to release.
+	Answer *answer.Answer
+	// NotModified says that the answer is what the request says that the volume
+	// holds.
+	NotModified bool
+	Source      gatewayv1.Source
 }
 
 // Usage is how much a provider is used.
@@ -96,11 +138,12 @@ func (f *Fetcher) Usage(name string) Usage { return f.volumes.usage(name) }
 
 // Fetch gets all objects of one SPC for one pod. It waits for the provider
 // inside ctx's deadline. Errors are [*rpc.Error], except for ctx's own.
-func (f *Fetcher) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*Result, error) {
+func (f *Fetcher) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (Result, error) {
 	started := time.Now()
 	ctx, span := f.cfg.Tracer.Start(ctx, "gateway.Fetch")
 	defer span.End()
-	defer f.volumes.begin(req.GetProvider())()
+	f.volumes.begin(req.GetProvider())
+	defer f.volumes.end(req.GetProvider())
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String("postern.provider", req.GetProvider()),
@@ -115,16 +158,28 @@ func (f *Fetcher) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*Resu
 		span.SetStatus(otelcodes.Error, err.Error())
 		span.SetAttributes(attribute.String("postern.reason", rpc.FromError(err).Reason))
 	} else {
+		f.volumes.served(req.GetVolumeId(), req.GetProvider())
+		f.metrics.served(ctx, f.label(req.GetProvider()), result.Source)
 		span.SetAttributes(attribute.String("postern.source", sourceName(result.Source)))
 	}
 	f.metrics.fetched(ctx, f.label(req.GetProvider()), err, time.Since(started))
 	return result, err
 }
 
-// Acquire returns an instance that serves, whose Done has to be called. It waits
+// Flights are the fetches under way, the oldest first.
+func (f *Fetcher) Flights() []flight.Flight { return f.flights.Flights() }
+
+// Counts are what the kept answers were good for.
+func (f *Fetcher) Counts() Counts { return f.metrics.counts.snapshot() }
+
+// Wait returns when no call is under way any more. It is for the end of the
+// process, after the last Fetch.
+func (f *Fetcher) Wait() { f.flights.Wait() }
+
+// acquire returns an instance that serves, whose Done has to be called. It waits
 // for one inside ctx's deadline, in a span of its own. Errors are [*rpc.Error],
 // except for ctx's own.
-func (f *Fetcher) Acquire(ctx context.Context, name string) (*registry.Handle, error) {
+func (f *Fetcher) acquire(ctx context.Context, name string) (*registry.Handle, error) {
 	if handle, ok := f.cfg.Providers.TryAcquire(name); ok {
 		return handle, nil
 	}
@@ -161,89 +216,5 @@ func sourceName(source gatewayv1.Source) string {
 		return "stale"
 	default:
 		return "unspecified"
-	}
-}
-
-// flow is one fetch on its way. Its steps stand in the order in which they
-// have to be: policy, key, flight and cache, budget, provider, check. Each is
-// a method, called by run.
-type flow struct {
-	fetcher *Fetcher
-	req     *gatewayv1.FetchRequest
-	span    trace.Span
-}
-
-// run takes the steps.
-func (o *flow) run(ctx context.Context) (*Result, error) {
-	resp, err := o.askProvider(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.check(resp); err != nil {
-		return nil, err
-	}
-	return &Result{Answer: resp, FetchedAt: time.Now(), Source: gatewayv1.Source_SOURCE_PROVIDER}, nil
-}
-
-const (
-	// firstPause and lastPause bound the pause before an instance is acquired
-	// again after a call did not get out: the registry needs that long to see
-	// what the call saw.
-	firstPause = 2 * time.Millisecond
-	lastPause  = 500 * time.Millisecond
-)
-
-// askProvider calls the instance that serves. A call that never got out is
-// made again, of whichever instance serves then; any other is not.
-func (o *flow) askProvider(ctx context.Context) (*providerv1.FetchResponse, error) {
-	inside, cancel := rpc.WithMargin(ctx, registry.Margin)
-	defer cancel()
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		handle, err := o.fetcher.Acquire(ctx, o.req.GetProvider())
-		if err != nil {
-			return nil, err
-		}
-		resp, err := o.ask(inside, handle)
-		notSent, again := errors.AsType[*provider.NotSentError](err)
-		if !again {
-			return resp, err
-		}
-		o.span.AddEvent("provider instance was not reached")
-		select {
-		case <-time.After(pause):
-		case <-inside.Done():
-			return nil, unreached(inside, handle.Socket(), notSent)
-		}
-	}
-}
-
-// ask makes one call of one instance.
-func (o *flow) ask(ctx context.Context, handle *registry.Handle) (*providerv1.FetchResponse, error) {
-	defer handle.Done()
-	if o.span.IsRecording() {
-		o.span.SetAttributes(attribute.String("postern.instance", handle.Socket()))
-	}
-	// Before the call: one that fails half way may have issued something too.
-	o.fetcher.volumes.asked(o.req.GetVolumeId(), o.req.GetProvider(), handle.ID())
-	return handle.Provider.Fetch(ctx, o.req)
-}
-
-// check holds an answer against the rules.
-func (o *flow) check(resp *providerv1.FetchResponse) error {
-	return answer.Check(resp, answer.Rules{
-		MaxBytes:       o.fetcher.cfg.MaxResponseBytes,
-		CurrentObjects: o.req.GetCurrentObjects(),
-	})
-}
-
-// unreached is the failure of a fetch whose time ran out before it got out.
-func unreached(ctx context.Context, socket string, cause error) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err()
-	}
-	return &rpc.Error{
-		Reason:  rpc.ReasonProviderUnavailable,
-		Message: fmt.Sprintf("the provider's instance %s cannot be reached: check that its pod runs on this node", socket),
-		Err:     cause,
 	}
 }

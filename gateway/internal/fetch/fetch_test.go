@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/postern-dev/postern/gateway/internal/budget"
+	"github.com/postern-dev/postern/gateway/internal/cache"
 	"github.com/postern-dev/postern/gateway/internal/fetch"
 	"github.com/postern-dev/postern/gateway/internal/providertest"
 	"github.com/postern-dev/postern/gateway/internal/registry"
@@ -64,14 +66,30 @@ func newNode(t testing.TB) *node {
 
 func newFetcher(t testing.TB, providers fetch.Providers) *fetch.Fetcher {
 	t.Helper()
-	tel := telemetry.Discard()
-	fetcher, err := fetch.New(fetch.Config{
-		Providers: providers, MaxResponseBytes: 1000, Logger: tel.Logger, Tracer: tel.Tracer("test"), Meter: tel.Meter("test"),
-	})
+	fetcher, err := fetch.New(config(t, providers))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fetcher
+}
+
+func config(t testing.TB, providers fetch.Providers) fetch.Config {
+	t.Helper()
+	tel := telemetry.Discard()
+	budgets, err := budget.New(budget.Config{Meter: tel.Meter("test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := cache.New(cache.Config{MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fetch.Config{
+		Providers: providers, Policy: &rules{}, Budgets: budgets, Cache: kept,
+		Reuse:       fetch.Reuse{MaxAge: 10 * time.Second, MaxStale: 10 * time.Minute},
+		CallTimeout: 30 * time.Second, MaxResponseBytes: 1000,
+		Logger: tel.Logger, Tracer: tel.Tracer("test"), Meter: tel.Meter("test"),
+	}
 }
 
 func (n *node) start(t testing.TB, name, instance string, p *providertest.Native) *providertest.Server {
@@ -84,7 +102,7 @@ func (n *node) start(t testing.TB, name, instance string, p *providertest.Native
 func (n *node) connected() []string {
 	var sockets []string
 	for _, h := range n.registry.Connected() {
-		sockets = append(sockets, filepath.Base(h.Socket()))
+		sockets = append(sockets, filepath.Base(h.Socket))
 		h.Done()
 	}
 	return sockets
@@ -112,11 +130,11 @@ func TestFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := string(result.Answer.GetFiles()[0].GetContents()); got != "1" {
+	if got := string(result.Answer.Response().GetFiles()[0].GetContents()); got != "1" {
 		t.Errorf("got %q", got)
 	}
-	if result.Source != gatewayv1.Source_SOURCE_PROVIDER || result.FetchedAt.Before(before) || result.FetchedAt.After(time.Now()) {
-		t.Errorf("got source %v, fetched at %v", result.Source, result.FetchedAt)
+	if result.Source != gatewayv1.Source_SOURCE_PROVIDER || result.Answer.FetchedAt().Before(before) || result.Answer.FetchedAt().After(time.Now()) {
+		t.Errorf("got source %v, fetched at %v", result.Source, result.Answer.FetchedAt())
 	}
 	if diff := cmp.Diff(fetch.Usage{Volumes: 1}, n.fetcher.Usage("vault")); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
@@ -134,7 +152,7 @@ func TestFetch_BadAnswerDoesNotGoOn(t *testing.T) {
 	}
 	n.start(t, "vault", "a", p)
 	result, err := n.fetcher.Fetch(t.Context(), request("v1"))
-	if result != nil || rpc.FromError(err).Reason != rpc.ReasonInvalidResponse {
+	if result.Answer != nil || rpc.FromError(err).Reason != rpc.ReasonInvalidResponse {
 		t.Errorf("got %v, %v", result, err)
 	}
 	if n.fetcher.Usage("vault").Volumes != 1 {
@@ -344,18 +362,22 @@ func TestRelease_AfterTheProvidersRestart(t *testing.T) {
 
 func TestNew_Validates(t *testing.T) {
 	t.Parallel()
-	tel := telemetry.Discard()
-	r := newNode(t).registry
 	tests := []struct {
 		mutate func(*fetch.Config)
 		want   string
 	}{
 		{func(c *fetch.Config) { c.Providers = nil }, "fetch: no providers are given"},
+		{func(c *fetch.Config) { c.Policy = nil }, "fetch: policy, budgets and cache are required"},
+		{func(c *fetch.Config) { c.Budgets = nil }, "fetch: policy, budgets and cache are required"},
+		{func(c *fetch.Config) { c.Cache = nil }, "fetch: policy, budgets and cache are required"},
+		{func(c *fetch.Config) { c.Reuse.MaxAge = -1 }, "fetch: how old an answer may be is negative"},
+		{func(c *fetch.Config) { c.Reuse.MaxStale = -1 }, "fetch: how old an answer may be is negative"},
+		{func(c *fetch.Config) { c.CallTimeout = 0 }, "fetch: the time for a call must be more than 0"},
 		{func(c *fetch.Config) { c.MaxResponseBytes = 0 }, "fetch: the maximum answer must be more than 0 bytes"},
 		{func(c *fetch.Config) { c.Tracer = nil }, "fetch: logger, tracer and meter are required"},
 	}
 	for _, tt := range tests {
-		cfg := fetch.Config{Providers: r, MaxResponseBytes: 1, Logger: tel.Logger, Tracer: tel.Tracer("t"), Meter: tel.Meter("t")}
+		cfg := config(t, &instances{})
 		tt.mutate(&cfg)
 		if _, err := fetch.New(cfg); err == nil || err.Error() != tt.want {
 			t.Errorf("got %v, want %s", err, tt.want)

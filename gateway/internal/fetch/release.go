@@ -30,8 +30,8 @@ func (f *Fetcher) Release(ctx context.Context, volumeID string) {
 			defer handle.Done()
 			if err := handle.Provider.Release(ctx, volumeID); err != nil {
 				f.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "provider did not release a volume; its leases run out by themselves",
-					slog.String(logkey.Provider, handle.ProviderName()),
-					slog.String(logkey.Socket, handle.Socket()),
+					slog.String(logkey.Provider, handle.ProviderName),
+					slog.String(logkey.Socket, handle.Socket),
 					slog.String(logkey.VolumeID, volumeID),
 					slog.String(logkey.Error, err.Error()))
 			}
@@ -43,12 +43,15 @@ func (f *Fetcher) Release(ctx context.Context, volumeID string) {
 // holders returns handles to the instances that have to know.
 func (f *Fetcher) holders(volumeID string) []*registry.Handle {
 	known, ok := f.volumes.released(volumeID)
+	if ok && len(known.instances) == 0 {
+		return nil // no provider knows it
+	}
 	handles := f.cfg.Providers.Connected()
 	if !ok {
 		return handles
 	}
 	handles = slices.DeleteFunc(handles, func(h *registry.Handle) bool {
-		if slices.Contains(known.instances, h.ID()) {
+		if slices.Contains(known.instances, h.ID) {
 			return false
 		}
 		h.Done()

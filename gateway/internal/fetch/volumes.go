@@ -30,7 +30,8 @@ type volumes struct {
 // volume is one that was fetched for and not released.
 type volume struct {
 	provider string
-	// instances are the ids of those that were asked.
+	// instances are the ids of those that were asked. None for a volume that was
+	// served what another one's fetch had brought.
 	instances []uint64
 	// last is the clock at its last fetch.
 	last uint64
@@ -45,10 +46,29 @@ func newVolumes(limit int) *volumes {
 	}
 }
 
+// served records that a volume has got an answer, whoever was asked for it.
+func (v *volumes) served(id, provider string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.touchLocked(id, provider)
+}
+
 // asked records that an instance is asked for a volume.
 func (v *volumes) asked(id, provider string, instance uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	vol := v.touchLocked(id, provider)
+	if slices.Contains(vol.instances, instance) {
+		return
+	}
+	if len(vol.instances) == maxInstances {
+		vol.instances = slices.Delete(vol.instances, 0, 1)
+	}
+	vol.instances = append(vol.instances, instance)
+}
+
+// touchLocked returns a volume, which was just used, and makes it if need be.
+func (v *volumes) touchLocked(id, provider string) *volume {
 	vol, ok := v.byID[id]
 	if ok && vol.provider != provider {
 		v.dropLocked(id)
@@ -64,13 +84,7 @@ func (v *volumes) asked(id, provider string, instance uint64) {
 	}
 	v.clock++
 	vol.last = v.clock
-	if slices.Contains(vol.instances, instance) {
-		return
-	}
-	if len(vol.instances) == maxInstances {
-		vol.instances = slices.Delete(vol.instances, 0, 1)
-	}
-	vol.instances = append(vol.instances, instance)
+	return vol
 }
 
 // released forgets a volume and returns what was known of it.
@@ -105,17 +119,18 @@ func (v *volumes) oldestLocked() string {
 	return oldest
 }
 
-// begin counts a fetch under way; the returned function ends it.
-func (v *volumes) begin(provider string) (end func()) {
+// begin counts a fetch under way, until end.
+func (v *volumes) begin(provider string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.inFlight[provider]++
-	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.inFlight[provider]--; v.inFlight[provider] == 0 {
-			delete(v.inFlight, provider)
-		}
+}
+
+func (v *volumes) end(provider string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.inFlight[provider]--; v.inFlight[provider] == 0 {
+		delete(v.inFlight, provider)
 	}
 }
 

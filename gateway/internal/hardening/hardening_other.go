@@ -4,5 +4,6 @@ package hardening
 
 // Apply does nothing: this system has no such means.
 func Apply() (Result, error) {
-	return Result{MemoryReason: "this system has no means for it"}, nil
+	const reason = "this system has no means for it"
+	return Result{MemoryReason: reason, DumpReason: reason}, nil
 }

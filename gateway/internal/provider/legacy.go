@@ -99,7 +99,7 @@ func mountRequest(req *gatewayv1.FetchRequest) (*v1alpha1.MountRequest, error) {
 		return nil, err
 	}
 	secrets := "null"
-	if data := secretsOf(req); len(data) > 0 {
+	if data := Secrets(req); len(data) > 0 {
 		encoded, err := json.Marshal(data)
 		if err != nil {
 			return nil, fmt.Errorf("encode secrets: %w", err)

@@ -43,7 +43,7 @@ func (n *Native) Describe(ctx context.Context) (*providerv1.DescribeResponse, er
 
 // Fetch implements [Provider].
 func (n *Native) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
-	tokens, err := declaredTokens(n.description.Load().GetAudiences(), req)
+	tokens, err := DeclaredTokens(n.description.Load().GetAudiences(), req)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (n *Native) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*provi
 		SecretProviderClass: req.GetSecretProviderClass(),
 		Parameters:          req.GetParameters(),
 		Tokens:              tokens,
-		Secrets:             secretsOf(req),
+		Secrets:             Secrets(req),
 		DefaultFileMode:     req.GetDefaultFileMode(),
 		CurrentObjects:      req.GetCurrentObjects(),
 	}, o.options()...)

@@ -58,10 +58,10 @@ func ValidName(name string) bool { return namePattern.MatchString(name) }
 // volume's context and secrets.
 const kubeletPrefix = "csi.storage.k8s.io/"
 
-// secretsOf is the nodePublishSecretRef's data without the tokens that kubelet
+// Secrets are the nodePublishSecretRef's data without the tokens that kubelet
 // puts beside it where the CSIDriver says serviceAccountTokenInSecrets. They
 // are passed on as tokens, to whom they concern.
-func secretsOf(req *gatewayv1.FetchRequest) map[string]string {
+func Secrets(req *gatewayv1.FetchRequest) map[string]string {
 	secrets := req.GetSecrets()
 	for key := range secrets {
 		if strings.HasPrefix(key, kubeletPrefix) {

@@ -110,7 +110,7 @@ func TestNative_PassesOnlyDeclaredTokens(t *testing.T) {
 			name: "one that kubelet did not send", audiences: []*providerv1.Audience{value("gcp")},
 			reason: rpc.ReasonTokenMissing,
 			wantErr: `kubelet sent no token for audience "gcp": add it to spec.tokenRequests of the CSIDriver ` +
-				`secrets-store.csi.k8s.io (Helm value tokenRequests); pods get it with their next republish`,
+				`secrets-store.csi.k8s.io (Helm value driver.tokenRequests); pods get it with their next republish`,
 		},
 	}
 	for _, tt := range tests {

@@ -10,9 +10,10 @@ import (
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
 )
 
-// declaredTokens picks from a request the tokens of the declared audiences, in
-// the order of their declaration and each once.
-func declaredTokens(audiences []*providerv1.Audience, req *gatewayv1.FetchRequest) ([]*secretv1.Token, error) {
+// DeclaredTokens picks from a request the tokens of the declared audiences, in
+// the order of their declaration and each once. The error is an [*rpc.Error]: a
+// token that has to be there is missing, or nothing says which.
+func DeclaredTokens(audiences []*providerv1.Audience, req *gatewayv1.FetchRequest) ([]*secretv1.Token, error) {
 	var tokens []*secretv1.Token
 	for _, declared := range audiences {
 		audience := audienceOf(declared, req.GetParameters())
@@ -65,7 +66,7 @@ func tokenMissing(audience string) error {
 	return &rpc.Error{
 		Reason: rpc.ReasonTokenMissing,
 		Message: fmt.Sprintf("kubelet sent no token for audience %q: add it to spec.tokenRequests of the CSIDriver "+
-			"secrets-store.csi.k8s.io (Helm value tokenRequests); pods get it with their next republish", audience),
+			"secrets-store.csi.k8s.io (Helm value driver.tokenRequests); pods get it with their next republish", audience),
 		Metadata: map[string]string{"audience": audience},
 	}
 }

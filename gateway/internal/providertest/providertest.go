@@ -4,7 +4,9 @@ package providertest
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	v1alpha1 "github.com/postern-dev/postern/proto/gen/go/compat/v1alpha1"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
@@ -228,6 +231,19 @@ func Request(provider string) *gatewayv1.FetchRequest {
 		Parameters:          map[string]string{"roleName": "web"},
 		DefaultFileMode:     0o644,
 		TargetPath:          "/var/lib/kubelet/pods/8a6f/volumes/kubernetes.io~csi/secrets/mount",
+	}
+}
+
+// Token is one as kubelet requests it for a request's pod, valid for an hour; of
+// a signature it has none.
+func Token(req *gatewayv1.FetchRequest, audience string) *secretv1.Token {
+	pod, expiry := req.GetPod(), time.Now().Add(time.Hour)
+	claims := fmt.Sprintf(`{"aud":[%q],"exp":%d,"sub":"system:serviceaccount:%s:%s","kubernetes.io":{"pod":{"uid":%q}}}`,
+		audience, expiry.Unix(), pod.GetNamespace(), pod.GetServiceAccount().GetName(), pod.GetUid())
+	return &secretv1.Token{
+		Audience: audience,
+		Token:    "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln",
+		Expiry:   timestamppb.New(expiry),
 	}
 }
 

@@ -109,29 +109,30 @@ func (i *instance) better(rank int, other *instance, otherRank int) bool {
 // Handle is the right to make calls of one instance. Its connection stays until
 // Done was called.
 type Handle struct {
-	registry *Registry
-	instance *instance
 	// Provider is what to call.
 	Provider provider.Provider
 	// Description is what the instance said of itself; empty for a legacy one.
 	Description *providerv1.DescribeResponse
+	// ID identifies the instance as long as the gateway runs.
+	ID uint64
+	// Socket is the path at which the instance was found.
+	Socket string
+	// ProviderName is the name of the instance's directory or legacy socket.
+	ProviderName string
+	// Protocol is what the instance speaks.
+	Protocol Protocol
+
+	// registry is nil for an instance that is in none.
+	registry *Registry
+	instance *instance
 }
-
-// ID identifies the instance as long as the gateway runs.
-func (h *Handle) ID() uint64 { return h.instance.id }
-
-// Socket is the path at which the instance was found.
-func (h *Handle) Socket() string { return h.instance.socket.path }
-
-// ProviderName is the name of the instance's directory or legacy socket.
-func (h *Handle) ProviderName() string { return h.instance.socket.provider }
-
-// Protocol is what the instance speaks.
-func (h *Handle) Protocol() Protocol { return h.instance.socket.protocol }
 
 // Done ends the use of a handle. It is called once.
 func (h *Handle) Done() {
 	r := h.registry
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.instance.calls--

@@ -85,7 +85,7 @@ func TestNames(t *testing.T) {
 			if tt.name == "the directory of the name wins over an alias" {
 				n.awaitStates(t, "vault", map[string]registry.State{"a.sock": registry.Serving})
 			}
-			if got := n.acquire(t, tt.ask).Socket(); !strings.HasSuffix(got, "/"+tt.want) {
+			if got := n.acquire(t, tt.ask).Socket; !strings.HasSuffix(got, "/"+tt.want) {
 				t.Errorf("%s is served by %s, want %s", tt.ask, got, tt.want)
 			}
 		})
@@ -115,7 +115,7 @@ func TestLegacy_FirstDirectoryWins(t *testing.T) {
 	new(providertest.Legacy).Start(t, filepath.Join(n.etc, "aws.sock"))
 	new(providertest.Legacy).Start(t, filepath.Join(n.run, "aws.sock"))
 	providertest.Eventually(t, "both serve", func() bool { return len(n.registry.Connected()) == 2 })
-	if got, want := n.acquire(t, "aws").Socket(), filepath.Join(n.etc, "aws.sock"); got != want {
+	if got, want := n.acquire(t, "aws").Socket, filepath.Join(n.etc, "aws.sock"); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -223,7 +223,16 @@ func (r *Registry) bestLocked(name string) *instance {
 
 func (r *Registry) handleLocked(inst *instance) *Handle {
 	inst.calls++
-	return &Handle{registry: r, instance: inst, Provider: inst.provider, Description: inst.description}
+	return &Handle{
+		Provider:     inst.provider,
+		Description:  inst.description,
+		ID:           inst.id,
+		Socket:       inst.socket.path,
+		ProviderName: inst.socket.provider,
+		Protocol:     inst.socket.protocol,
+		registry:     r,
+		instance:     inst,
+	}
 }
 
 // Connected returns handles to all instances that can be called now, drained

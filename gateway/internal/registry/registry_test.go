@@ -120,8 +120,8 @@ func TestAcquire(t *testing.T) {
 	n := newNode(t)
 	described("1.0.0", "vault").Start(t, n.socket("vault", "a"))
 	handle := n.acquire(t, "vault")
-	if handle.Socket() != n.socket("vault", "a") || handle.Description.GetVersion() != "1.0.0" || handle.Protocol() != registry.Native {
-		t.Errorf("got %s, version %s, protocol %v", handle.Socket(), handle.Description.GetVersion(), handle.Protocol())
+	if handle.Socket != n.socket("vault", "a") || handle.Description.GetVersion() != "1.0.0" || handle.Protocol != registry.Native {
+		t.Errorf("got %s, version %s, protocol %v", handle.Socket, handle.Description.GetVersion(), handle.Protocol)
 	}
 }
 

@@ -54,7 +54,7 @@ func TestUpgrade_SamePath(t *testing.T) {
 	n := newNode(t)
 	path := n.socket("vault", "vault")
 	first := described("1.0.0").Start(t, path)
-	before := n.acquire(t, "vault").ID()
+	before := n.acquire(t, "vault").ID
 	first.Stop()
 	described("2.0.0").Start(t, path)
 	providertest.Eventually(t, "the second process serves", func() bool {
@@ -62,7 +62,7 @@ func TestUpgrade_SamePath(t *testing.T) {
 		if ok {
 			defer handle.Done()
 		}
-		return ok && handle.Description.GetVersion() == "2.0.0" && handle.ID() != before
+		return ok && handle.Description.GetVersion() == "2.0.0" && handle.ID != before
 	})
 }
 

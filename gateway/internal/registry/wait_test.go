@@ -31,8 +31,12 @@ func TestSettled(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(silent), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "unix", silent)
+	// It listens before it can be found.
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", silent+".new")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(silent+".new", silent); err != nil {
 		t.Fatal(err)
 	}
 	n.awaitStates(t, "silent", map[string]registry.State{"a.sock": registry.Connecting})
@@ -49,7 +53,11 @@ func TestSettled(t *testing.T) {
 	if err := n.registry.Settled(ctx); err != nil {
 		t.Errorf("with a dead provider: %v", err)
 	}
-	described("1.0.0").Start(t, n.socket("vault", "a"))
+	vault := filepath.Dir(n.socket("vault", "a"))
+	described("1.0.0").Start(t, filepath.Join(vault+".new", "a.sock"))
+	if err := os.Rename(vault+".new", vault); err != nil {
+		t.Fatal(err)
+	}
 	providertest.Eventually(t, "the provider is found", func() bool { return n.registry.Known("vault") })
 	if err := n.registry.Settled(ctx); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,11 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postern-dev/postern/gateway/internal/budget"
+	"github.com/postern-dev/postern/gateway/internal/cache"
 	"github.com/postern-dev/postern/gateway/internal/fetch"
+	"github.com/postern-dev/postern/gateway/internal/flight"
+	"github.com/postern-dev/postern/gateway/internal/policy"
 	"github.com/postern-dev/postern/gateway/internal/registry"
 	"github.com/postern-dev/postern/internal/logkey"
 	"github.com/postern-dev/postern/internal/rpc"
@@ -20,10 +24,12 @@ import (
 
 // Fetcher does the work of Fetch and Release.
 type Fetcher interface {
-	Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*fetch.Result, error)
+	Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (fetch.Result, error)
 	Release(ctx context.Context, volumeID string)
+	Describe(ctx context.Context, name string) (fetch.Description, error)
 	Usage(name string) fetch.Usage
-	Acquire(ctx context.Context, name string) (*registry.Handle, error)
+	Flights() []flight.Flight
+	Counts() fetch.Counts
 }
 
 // Providers knows who is there.
@@ -31,15 +37,36 @@ type Providers interface {
 	Snapshot() []registry.ProviderStatus
 }
 
+// Budgets knows how much of them is used.
+type Budgets interface {
+	Status(provider string) (budget.Budget, []budget.Store)
+}
+
+// Cache knows what is kept.
+type Cache interface {
+	Stats() cache.Stats
+}
+
+// Policy knows which rules are in force.
+type Policy interface {
+	Status() policy.Status
+}
+
 var (
 	_ Fetcher   = (*fetch.Fetcher)(nil)
 	_ Providers = (*registry.Registry)(nil)
+	_ Budgets   = (*budget.Budgets)(nil)
+	_ Cache     = (*cache.Cache)(nil)
+	_ Policy    = (*policy.Enforcer)(nil)
 )
 
-// Config is what a Service needs. Fetcher and Providers are required.
+// Config is what a Service needs. Every field but Version is required.
 type Config struct {
 	Fetcher   Fetcher
 	Providers Providers
+	Budgets   Budgets
+	Cache     Cache
+	Policy    Policy
 	// Version is the gateway's own.
 	Version string
 }
@@ -54,8 +81,8 @@ var _ gatewayv1.GatewayServiceServer = (*Service)(nil)
 
 // New returns the service.
 func New(cfg Config) (*Service, error) {
-	if cfg.Fetcher == nil || cfg.Providers == nil {
-		return nil, errors.New("service: fetcher and providers are required")
+	if cfg.Fetcher == nil || cfg.Providers == nil || cfg.Budgets == nil || cfg.Cache == nil || cfg.Policy == nil {
+		return nil, errors.New("service: fetcher, providers, budgets, cache and policy are required")
 	}
 	return &Service{cfg: cfg}, nil
 }
@@ -75,15 +102,20 @@ func (s *Service) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*gate
 	if err != nil {
 		return nil, failure(err, req.GetProvider(), req.GetSecretProviderClass())
 	}
-	return &gatewayv1.FetchResponse{
-		NotModified:  result.Answer.GetNotModified(),
-		Files:        result.Answer.GetFiles(),
-		Objects:      result.Answer.GetObjects(),
-		RefreshAfter: result.Answer.GetRefreshAfter(),
-		Leases:       result.Answer.GetLeases(),
-		FetchedAt:    timestamppb.New(result.FetchedAt),
+	// The response shares the answer's memory until it is encoded.
+	rpc.AfterReply(ctx, result.Answer.Release)
+	answer := result.Answer.Response()
+	resp := &gatewayv1.FetchResponse{
+		NotModified:  result.NotModified,
+		RefreshAfter: answer.GetRefreshAfter(),
+		Leases:       answer.GetLeases(),
+		FetchedAt:    timestamppb.New(result.Answer.FetchedAt()),
 		Source:       result.Source,
-	}, nil
+	}
+	if !result.NotModified {
+		resp.Files, resp.Objects = answer.GetFiles(), answer.GetObjects()
+	}
+	return resp, nil
 }
 
 // Release says that a volume is gone. It succeeds whether or not the volume
@@ -104,61 +136,13 @@ func (s *Service) Describe(ctx context.Context, req *gatewayv1.DescribeRequest) 
 		return nil, err
 	}
 	rpc.AddLogAttrs(ctx, slog.String(logkey.Provider, req.GetProvider()))
-	handle, err := s.cfg.Fetcher.Acquire(ctx, req.GetProvider())
-	if err != nil {
+	description, err := s.cfg.Fetcher.Describe(ctx, req.GetProvider())
+	switch {
+	case err != nil:
 		return nil, failure(err, req.GetProvider(), "")
-	}
-	defer handle.Done()
-	if handle.Protocol() == registry.Legacy {
+	case description.Legacy:
 		return &gatewayv1.DescribeResponse{Description: &providerv1.DescribeResponse{}}, nil
-	}
-	return &gatewayv1.DescribeResponse{Description: handle.Description}, nil
-}
-
-// Status tells which providers are there and how they are.
-func (s *Service) Status(context.Context, *gatewayv1.StatusRequest) (*gatewayv1.StatusResponse, error) {
-	resp := &gatewayv1.StatusResponse{Version: s.cfg.Version}
-	for _, p := range s.cfg.Providers.Snapshot() {
-		usage := s.cfg.Fetcher.Usage(p.Name)
-		status := &gatewayv1.ProviderStatus{Name: p.Name, InFlight: usage.InFlight, Volumes: usage.Volumes}
-		for _, i := range p.Instances {
-			status.Instances = append(status.Instances, instanceOf(i))
-		}
-		resp.Providers = append(resp.Providers, status)
-	}
-	return resp, nil
-}
-
-func instanceOf(i registry.InstanceStatus) *gatewayv1.Instance {
-	instance := &gatewayv1.Instance{
-		Socket:   i.Socket,
-		Version:  i.Version,
-		State:    stateOf(i.State),
-		Protocol: gatewayv1.Instance_PROTOCOL_PROVIDER_V1,
-		Message:  i.Message,
-	}
-	if i.Protocol == registry.Legacy {
-		instance.Protocol = gatewayv1.Instance_PROTOCOL_CSI_V1ALPHA1
-	}
-	if !i.ConnectedAt.IsZero() {
-		instance.ConnectedAt = timestamppb.New(i.ConnectedAt)
-	}
-	return instance
-}
-
-func stateOf(state registry.State) gatewayv1.Instance_State {
-	switch state {
-	case registry.Connecting:
-		return gatewayv1.Instance_STATE_CONNECTING
-	case registry.Serving:
-		return gatewayv1.Instance_STATE_SERVING
-	case registry.NotServing:
-		return gatewayv1.Instance_STATE_NOT_SERVING
-	case registry.Draining:
-		return gatewayv1.Instance_STATE_DRAINING
-	case registry.Refused:
-		return gatewayv1.Instance_STATE_REFUSED
 	default:
-		return gatewayv1.Instance_STATE_UNSPECIFIED
+		return &gatewayv1.DescribeResponse{Description: description.DescribeResponse}, nil
 	}
 }

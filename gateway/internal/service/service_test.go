@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postern-dev/postern/gateway/internal/answer"
+	"github.com/postern-dev/postern/gateway/internal/budget"
+	"github.com/postern-dev/postern/gateway/internal/cache"
 	"github.com/postern-dev/postern/gateway/internal/fetch"
+	"github.com/postern-dev/postern/gateway/internal/flight"
+	"github.com/postern-dev/postern/gateway/internal/key"
+	"github.com/postern-dev/postern/gateway/internal/policy"
 	"github.com/postern-dev/postern/gateway/internal/providertest"
 	"github.com/postern-dev/postern/gateway/internal/registry"
 	"github.com/postern-dev/postern/gateway/internal/service"
@@ -36,26 +43,68 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fetcher answers what it is told to.
 type fetcher struct {
-	result   *fetch.Result
+	result   fetch.Result
 	err      error
 	released chan string
 	registry *registry.Registry
 }
 
-func (f *fetcher) Fetch(context.Context, *gatewayv1.FetchRequest) (*fetch.Result, error) {
+func (f *fetcher) Fetch(context.Context, *gatewayv1.FetchRequest) (fetch.Result, error) {
 	return f.result, f.err
 }
 func (f *fetcher) Release(_ context.Context, id string) { f.released <- id }
 func (f *fetcher) Usage(string) fetch.Usage             { return fetch.Usage{InFlight: 2, Volumes: 3} }
 
-func (f *fetcher) Acquire(ctx context.Context, name string) (*registry.Handle, error) {
-	return f.registry.Acquire(ctx, name)
+func (f *fetcher) Describe(ctx context.Context, name string) (fetch.Description, error) {
+	handle, err := f.registry.Acquire(ctx, name)
+	if err != nil {
+		return fetch.Description{}, err
+	}
+	defer handle.Done()
+	return fetch.Description{DescribeResponse: handle.Description, Provider: name, Legacy: handle.Protocol == registry.Legacy}, nil
+}
+
+func (*fetcher) Flights() []flight.Flight {
+	return []flight.Flight{{
+		Key:     key.Key{Provider: "vault", Namespace: "shop", ServiceAccount: "web", SecretProviderClass: "db", PodUID: "8a6f", VolumeID: "csi-1"},
+		Waiters: 2, StartedAt: time.Unix(1000, 0),
+	}}
+}
+
+func (*fetcher) Counts() fetch.Counts { return fetch.Counts{Hits: 1, Joins: 2, Misses: 3, Stale: 4} }
+
+// figures are what the other parts report.
+type figures struct{}
+
+func (figures) Status(provider string) (budget.Budget, []budget.Store) {
+	if provider != "vault" {
+		return budget.Budget{MaxCalls: 64}, nil
+	}
+	return budget.Budget{Calls: 1, MaxCalls: 64, Queued: 2, MaxQueued: 1024, MaxRate: 20, Refused: 3}, []budget.Store{
+		{Store: "vaultAddress=https://a", State: budget.Open, MaxCalls: 1, Failures: 5, Reason: "STORE_UNAVAILABLE", RetryAt: time.Unix(2000, 0)},
+		{Store: "vaultAddress=https://b", State: budget.Closed, Calls: 1, MaxCalls: 16},
+		{Store: "vaultAddress=https://c", State: budget.HalfOpen, MaxCalls: 1},
+		{Store: "vaultAddress=https://d", State: budget.Throttled, MaxCalls: 8},
+	}
+}
+
+func (figures) Stats() cache.Stats {
+	return cache.Stats{Entries: 5, Bytes: 6, MaxBytes: 7, Evictions: cache.Evictions{Size: 8, Age: 9, Dropped: 10}}
+}
+
+// inForce is a policy.
+type inForce struct{}
+
+func (inForce) Status() policy.Status {
+	return policy.Status{Rules: []string{"own-paths"}, LoadedAt: time.Unix(3000, 0), Error: "line 3"}
 }
 
 type edge struct {
 	client gatewayv1.GatewayServiceClient
 	// providers is where the registry looks.
 	native, legacy string
+	// stop ends the server.
+	stop func()
 }
 
 // serve runs the service behind the product's own server.
@@ -75,7 +124,9 @@ func serve(t *testing.T, f *fetcher, uids ...uint32) *edge {
 		t.Fatal(err)
 	}
 	f.registry = providers
-	svc, err := service.New(service.Config{Fetcher: f, Providers: providers, Version: "1.2.3"})
+	svc, err := service.New(service.Config{
+		Fetcher: f, Providers: providers, Budgets: figures{}, Cache: figures{}, Policy: inForce{}, Version: "1.2.3",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +148,14 @@ func serve(t *testing.T, f *fetcher, uids ...uint32) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	e.stop = sync.OnceFunc(func() {
 		_ = conn.Close()
 		cancel()
 		if err := errors.Join(<-done, <-done); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(e.stop)
 	e.client = gatewayv1.NewGatewayServiceClient(conn)
 	return e
 }
@@ -113,18 +165,20 @@ func self() uint32 { return uint32(os.Getuid()) }
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1234, 0)
-	f := &fetcher{result: &fetch.Result{
-		Answer: &providerv1.FetchResponse{
-			Files:        []*secretv1.File{{Path: "a", Mode: 0o600, Contents: []byte("s")}},
+	contents := []byte("s")
+	f := &fetcher{result: fetch.Result{
+		Answer: answer.New(&providerv1.FetchResponse{
+			Files:        []*secretv1.File{{Path: "a", Mode: 0o600, Contents: contents}},
 			Objects:      []*secretv1.ObjectVersion{{Id: "a", Version: "1"}},
 			Sharing:      secretv1.Sharing_SHARING_NAMESPACE,
 			FreshFor:     durationpb.New(time.Second),
 			RefreshAfter: durationpb.New(time.Minute),
 			Leases:       []*secretv1.Lease{{ObjectId: "a", Duration: durationpb.New(time.Hour), Renewable: true}},
-		},
-		FetchedAt: at, Source: gatewayv1.Source_SOURCE_PROVIDER,
+		}, at),
+		Source: gatewayv1.Source_SOURCE_PROVIDER,
 	}}
-	got, err := serve(t, f, self()).client.Fetch(t.Context(), providertest.Request("vault"))
+	e := serve(t, f, self())
+	got, err := e.client.Fetch(t.Context(), providertest.Request("vault"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +189,34 @@ func TestFetch(t *testing.T) {
 		Leases:       []*secretv1.Lease{{ObjectId: "a", Duration: durationpb.New(time.Hour), Renewable: true}},
 		FetchedAt:    timestamppb.New(at),
 		Source:       gatewayv1.Source_SOURCE_PROVIDER,
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("answer (-want +got):\n%s", diff)
+	}
+	e.stop() // the calls are over, and with them what they held
+	if contents[0] != 0 {
+		t.Error("the contents are not overwritten")
+	}
+}
+
+// What a volume holds already is not sent again.
+func TestFetch_NotModified(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1234, 0)
+	f := &fetcher{result: fetch.Result{
+		Answer: answer.New(&providerv1.FetchResponse{
+			Files:        []*secretv1.File{{Path: "a", Contents: []byte("s")}},
+			Objects:      []*secretv1.ObjectVersion{{Id: "a", Version: "1"}},
+			RefreshAfter: durationpb.New(time.Minute),
+		}, at),
+		NotModified: true, Source: gatewayv1.Source_SOURCE_CACHE,
+	}}
+	got, err := serve(t, f, self()).client.Fetch(t.Context(), providertest.Request("vault"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &gatewayv1.FetchResponse{
+		NotModified: true, RefreshAfter: durationpb.New(time.Minute), FetchedAt: timestamppb.New(at), Source: gatewayv1.Source_SOURCE_CACHE,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
@@ -348,13 +430,38 @@ func TestStatus(t *testing.T) {
 			Message: "another instance is preferred: " + fresh,
 		},
 	}
-	want := &gatewayv1.StatusResponse{Version: "1.2.3", Providers: []*gatewayv1.ProviderStatus{
-		{Name: "aws", InFlight: 2, Volumes: 3, Instances: []*gatewayv1.Instance{
-			{Socket: aws, Version: "1.2.3", State: gatewayv1.Instance_STATE_SERVING, Protocol: gatewayv1.Instance_PROTOCOL_CSI_V1ALPHA1},
+	want := &gatewayv1.StatusResponse{
+		Version: "1.2.3",
+		Providers: []*gatewayv1.ProviderStatus{
+			{
+				Name: "aws", InFlight: 2, Volumes: 3,
+				Instances: []*gatewayv1.Instance{{
+					Socket: aws, Version: "1.2.3", State: gatewayv1.Instance_STATE_SERVING, Protocol: gatewayv1.Instance_PROTOCOL_CSI_V1ALPHA1,
+				}},
+				Budget: &gatewayv1.BudgetStatus{MaxCalls: 64},
+			},
+			{Name: "openbao", InFlight: 2, Volumes: 3, Instances: native},
+			{
+				Name: "vault", InFlight: 2, Volumes: 3, Instances: native,
+				Budget: &gatewayv1.BudgetStatus{Calls: 1, MaxCalls: 64, Queued: 2, MaxQueued: 1024, MaxRate: 20, Refused: 3},
+				Stores: []*gatewayv1.StoreStatus{
+					{
+						Store: "vaultAddress=https://a", State: gatewayv1.StoreStatus_STATE_OPEN, MaxCalls: 1, Failures: 5,
+						Reason: "STORE_UNAVAILABLE", RetryAt: &timestamppb.Timestamp{Seconds: 2000},
+					},
+					{Store: "vaultAddress=https://b", State: gatewayv1.StoreStatus_STATE_CLOSED, Calls: 1, MaxCalls: 16},
+					{Store: "vaultAddress=https://c", State: gatewayv1.StoreStatus_STATE_HALF_OPEN, MaxCalls: 1},
+					{Store: "vaultAddress=https://d", State: gatewayv1.StoreStatus_STATE_THROTTLED, MaxCalls: 8},
+				},
+			},
+		},
+		Cache: &gatewayv1.CacheStatus{Entries: 5, Bytes: 6, MaxBytes: 7, Hits: 1, Joins: 2, Misses: 3, Stale: 4, Evictions: 8},
+		Flights: []*gatewayv1.FlightStatus{{
+			Provider: "vault", Namespace: "shop", ServiceAccount: "web", SecretProviderClass: "db", PodUid: "8a6f",
+			Waiters: 2, StartedAt: &timestamppb.Timestamp{Seconds: 1000},
 		}},
-		{Name: "openbao", InFlight: 2, Volumes: 3, Instances: native},
-		{Name: "vault", InFlight: 2, Volumes: 3, Instances: native},
-	}}
+		Policy: &gatewayv1.PolicyStatus{Rules: []string{"own-paths"}, LoadedAt: &timestamppb.Timestamp{Seconds: 3000}, Error: "line 3"},
+	}
 	if diff := cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreFields(&gatewayv1.Instance{}, "connected_at")); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}

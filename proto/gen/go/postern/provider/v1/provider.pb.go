@@ -327,9 +327,9 @@ type Parameter struct {
 	// What it is, in a sentence.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	Required    bool   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
-	// Whether it is part of where the store is, such as its address or region.
-	// The gateway keeps stores apart by these, so that one which fails or asks to
-	// slow down costs the others nothing.
+	// Whether it is part of where the store is or how it is reached, such as its
+	// address, region or CA. The gateway keeps stores apart by these, so that one
+	// which fails or asks to slow down costs the others nothing.
 	LocatesStore  bool `protobuf:"varint,4,opt,name=locates_store,json=locatesStore,proto3" json:"locates_store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
