@@ -142,7 +142,15 @@ windows: ## Build for Windows what runs there.
 	@for m in internal driver; do (cd $$m && GOOS=windows CGO_ENABLED=0 go build ./...); done
 
 .PHONY: bench
-bench: ## Run the benchmarks.
+bench: ## Measure against the upstream driver, side by side, and write docs/benchmarks.md (root).
+	@cd test && go run ./cmd/postern-bench
+
+.PHONY: chaos
+chaos: ## Mount for DURATION (10m) while daemons are killed at random, and look for leaks (root).
+	@cd test && go run ./cmd/postern-chaos --duration $(or $(DURATION),10m)
+
+.PHONY: microbench
+microbench: ## Run the benchmarks of the packages.
 	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchmem ./...) | grep -v 'no test files' || exit 1; done
 
 .PHONY: servers

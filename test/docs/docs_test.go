@@ -31,15 +31,12 @@ func TestFlags(t *testing.T) {
 		"a flag wins. Traces go where the standard `OTEL_*` variables say.\n\n" +
 		"This page is what the daemons print with `--help`: `cd test && go test ./docs -update` writes it.\n")
 	for _, daemon := range daemons(t) {
-		var stderr bytes.Buffer
-		help := exec.CommandContext(t.Context(), daemon, "--help")
-		help.Env = []string{"PATH=/nonexistent"}
-		help.Stderr = &stderr
-		printed, err := help.Output()
-		if err != nil {
-			t.Fatalf("%s --help: %v\n%s", daemon, err, stderr.String())
+		printed := help(t, daemon)
+		fmt.Fprintf(&generated, "\n## %s\n\n```text\n%s\n```\n", filepath.Base(daemon), printed)
+		for _, command := range commands(printed) {
+			printed := help(t, daemon, strings.Fields(command)...)
+			fmt.Fprintf(&generated, "\n### %s %s\n\n```text\n%s\n```\n", filepath.Base(daemon), command, printed)
 		}
-		fmt.Fprintf(&generated, "\n## %s\n\n```text\n%s\n```\n", filepath.Base(daemon), bytes.TrimSpace(printed))
 	}
 	document := filepath.Join(root, "docs/flags.md")
 	if *update {
@@ -50,6 +47,34 @@ func TestFlags(t *testing.T) {
 	if diff := cmp.Diff(read(t, document), generated.String()); diff != "" {
 		t.Errorf("docs/flags.md is not current, run: cd test && go test ./docs -update\n%s", diff)
 	}
+}
+
+// help is what a daemon, or a command of it, prints with --help.
+func help(t *testing.T, daemon string, command ...string) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	help := exec.CommandContext(t.Context(), daemon, append(command, "--help")...)
+	help.Env = []string{"PATH=/nonexistent"}
+	help.Stderr = &stderr
+	printed, err := help.Output()
+	if err != nil {
+		t.Fatalf("%s --help: %v\n%s", strings.Join(help.Args, " "), err, stderr.String())
+	}
+	return strings.TrimSpace(string(printed))
+}
+
+// commands are those that a daemon's help names.
+func commands(help string) []string {
+	_, list, ok := strings.Cut(help, "\nCommands (")
+	if !ok {
+		return nil
+	}
+	list, _, _ = strings.Cut(list, "\n\n")
+	var names []string
+	for _, match := range regexp.MustCompile(`(?m)^  (\S.*)$`).FindAllStringSubmatch(list, -1) {
+		names = append(names, match[1])
+	}
+	return names
 }
 
 func daemons(t *testing.T) []string {
