@@ -2,9 +2,14 @@ package e2e_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,14 +17,17 @@ import (
 
 	"github.com/postern-dev/postern/test/docs"
 	"github.com/postern-dev/postern/test/harness"
+	"github.com/postern-dev/postern/test/kubelet"
 )
 
 // What the daemons show after a mount, a refresh, failures of both and an
 // unpublish is what the document lists: all of it, and nothing else.
 func TestWhatIsObservedIsDocumented(t *testing.T) {
 	t.Parallel()
+	policy := policyFile(t, "- {name: some-classes, require: secretProviderClass.name != 'forbidden'}")
 	n := startNode(t, func(c *harness.Config) {
 		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1ns") // each repeated publish refreshes
+		c.GatewayArgs = append(c.GatewayArgs, "--policy-file", policy, "--max-calls=1", "--max-queued=1")
 	})
 	namespace := tenant(t, map[string]any{"username": "bob", "password": "p4ssw0rd"})
 	class(t, namespace, "app", vaultSpec(namespace, nil))
@@ -39,6 +47,12 @@ func TestWhatIsObservedIsDocumented(t *testing.T) {
 	if err := n.Kubelet.Publish(short, pod(t, namespace, "nobody", "nobody")); err == nil {
 		t.Fatal("a mount without a provider succeeded")
 	}
+	class(t, namespace, "forbidden", vaultSpec(namespace, nil))
+	if err := n.Kubelet.Publish(t.Context(), pod(t, namespace, "forbidden", "forbidden")); err == nil {
+		t.Fatal("a mount that the policy forbids succeeded")
+	}
+	must(t, os.WriteFile(policy, []byte("rules: []\n"), 0o644))
+	n.exhaustBudget(t, namespace)
 	n.unpublish(t, v)
 
 	documented, err := docs.Listed(servers.root, "Metrics")
@@ -51,6 +65,44 @@ func TestWhatIsObservedIsDocumented(t *testing.T) {
 	documented, err = docs.Listed(servers.root, "Traces")
 	must(t, err)
 	waitFor(t, ctx, func() string { return cmp.Diff(documented, n.spanNames()) })
+}
+
+// policyFile writes rules where the gateway can read them, in a directory of
+// their own as in a pod.
+func policyFile(t *testing.T, rules ...string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "postern-policy-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must(t, os.Chmod(dir, 0o755))
+	path := filepath.Join(dir, "policy.yaml")
+	must(t, os.WriteFile(path, []byte("rules:\n"+strings.Join(rules, "\n")+"\n"), 0o644))
+	return path
+}
+
+// exhaustBudget has more calls at a time than the provider's budget allows: one
+// is made, one waits for that, and others are refused.
+func (n *node) exhaustBudget(t *testing.T, namespace string) {
+	t.Helper()
+	must(t, n.Providers["vault"].Signal(syscall.SIGSTOP))
+	var pods sync.WaitGroup
+	volumes := make([]kubelet.Volume, 4)
+	for i := range volumes {
+		name := fmt.Sprintf("budget-%d", i)
+		class(t, namespace, name, vaultSpec(namespace, nil))
+		volumes[i] = pod(t, namespace, name, name)
+		pods.Go(func() { _ = n.Kubelet.Publish(t.Context(), volumes[i]) }) // two of them fail
+	}
+	eventually(t, "calls are refused", func() bool {
+		metrics, err := n.Gateway.Get(t.Context(), "/metrics")
+		must(t, err)
+		return strings.Contains(metrics, "postern_gateway_budget_refused_total{")
+	})
+	must(t, n.Providers["vault"].Signal(syscall.SIGCONT))
+	pods.Wait()
+	for _, v := range volumes {
+		n.unpublish(t, v)
+	}
 }
 
 // waitFor waits until a difference is gone, and shows it if it stays.
