@@ -83,7 +83,6 @@ func TestAnswer_ConfirmedAgainAndAgain(t *testing.T) {
 	last := second.Confirmed(by, time.Now())
 	first.Release()
 	second.Release()
-	first, second = nil, nil
 	runtime.GC()
 	<-collected
 	if got := string(contents(last)); got != "web" {

@@ -418,6 +418,17 @@ func TestRun_Arguments(t *testing.T) {
 		{append(valid, "--drain-timeout", "-1s"), "--drain-timeout: -1s is not more than 0"},
 		{append(valid, "--allowed-uids", "root"), `--allowed-uids: "root" is not a uid`},
 		{append(valid, "--allowed-uids", "4294967296"), `--allowed-uids: "4294967296" is not a uid`},
+		{append(valid, "--max-age", "-1s"), "--max-age: -1s is negative"},
+		{append(valid, "--max-stale", "-1s"), "--max-stale: -1s is negative"},
+		{append(valid, "--call-timeout", "0"), "--call-timeout: 0s is not more than 0"},
+		{append(valid, "--cache-bytes", "0"), "--cache-bytes: 0 is not more than 0"},
+		{append(valid, "--max-calls", "0"), "--max-calls: 0 is not more than 0"},
+		{append(valid, "--max-store-calls", "-1"), "--max-store-calls: -1 is not more than 0"},
+		{append(valid, "--max-queued", "0"), "--max-queued: 0 is not more than 0"},
+		{append(valid, "--legacy-sharing", "azure,a/b"), `--legacy-sharing: "a/b" is not a provider's name`},
+		{append(valid, "--max-rate", "vault"), `--max-rate: "vault" is not a provider's name and a number above 0, such as vault=20`},
+		{append(valid, "--max-rate", "vault=0"), `--max-rate: "vault=0" is not a provider's name and a number above 0, such as vault=20`},
+		{append(valid, "--max-rate", "vault=1,=2"), `--max-rate: "=2" is not a provider's name and a number above 0, such as vault=20`},
 		{append(valid, "--allowed-uids", ""), "--allowed-uids: with no uid nobody could call the gateway"},
 	}
 	for _, tt := range tests {
@@ -443,6 +454,9 @@ func TestFlags_Defaults(t *testing.T) {
 		"allowed-uids":          "0",
 		"max-response-bytes":    "4194304",
 		"drain-timeout":         "25s",
+		"max-age":               "10s",
+		"max-stale":             "10m0s",
+		"policy-file":           "",
 	}
 	for _, doc := range app.Flags().Docs() {
 		if value, ok := want[doc.Name]; ok && value != doc.Default {

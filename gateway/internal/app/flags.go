@@ -113,29 +113,8 @@ type config struct {
 
 // resolve checks the flags together. The error is a [*daemon.UsageError].
 func (a *arguments) resolve() (config, error) {
-	switch {
-	case a.listenDir == "":
-		return config{}, usage("--listen-dir is required")
-	case a.providersDir == "":
-		return config{}, usage("--providers-dir is required")
-	case a.maxResponseBytes <= 0:
-		return config{}, usage("--max-response-bytes: %d is not more than 0", a.maxResponseBytes)
-	case a.drainTimeout <= 0:
-		return config{}, usage("--drain-timeout: %s is not more than 0", a.drainTimeout)
-	case len(a.allowedUIDs) == 0:
-		return config{}, usage("--allowed-uids: with no uid nobody could call the gateway")
-	case a.maxAge < 0:
-		return config{}, usage("--max-age: %s is negative", a.maxAge)
-	case a.maxStale < 0:
-		return config{}, usage("--max-stale: %s is negative", a.maxStale)
-	}
-	for name, value := range map[string]int{
-		"cache-bytes": a.cacheBytes, "max-calls": a.maxCalls, "max-store-calls": a.maxStoreCalls, "max-queued": a.maxQueued,
-		"call-timeout": int(a.callTimeout),
-	} {
-		if value <= 0 {
-			return config{}, usage("--%s has to be more than 0", name)
-		}
+	if err := a.check(); err != nil {
+		return config{}, err
 	}
 	cfg := config{
 		listenDir:        a.listenDir,
@@ -147,15 +126,10 @@ func (a *arguments) resolve() (config, error) {
 		policyFile:       a.policyFile,
 		reuse:            fetch.Reuse{MaxAge: a.maxAge, MaxStale: a.maxStale},
 		cacheBytes:       a.cacheBytes,
+		legacySharing:    a.legacySharing,
 		callTimeout:      a.callTimeout,
 		limits:           budget.Limits{Calls: a.maxCalls, StoreCalls: a.maxStoreCalls, Queue: a.maxQueued},
 		rates:            map[string]float64{},
-	}
-	for _, name := range a.legacySharing {
-		if !provider.ValidName(name) {
-			return config{}, usage("--legacy-sharing: %q is not a provider's name", name)
-		}
-		cfg.legacySharing = append(cfg.legacySharing, name)
 	}
 	for _, text := range a.maxRate {
 		name, number, _ := strings.Cut(text, "=")
@@ -173,6 +147,50 @@ func (a *arguments) resolve() (config, error) {
 		cfg.allowedUIDs = append(cfg.allowedUIDs, uint32(uid))
 	}
 	return cfg, nil
+}
+
+// check finds what is wrong with single flags.
+func (a *arguments) check() error {
+	switch {
+	case a.listenDir == "":
+		return usage("--listen-dir is required")
+	case a.providersDir == "":
+		return usage("--providers-dir is required")
+	case len(a.allowedUIDs) == 0:
+		return usage("--allowed-uids: with no uid nobody could call the gateway")
+	case a.maxAge < 0:
+		return usage("--max-age: %s is negative", a.maxAge)
+	case a.maxStale < 0:
+		return usage("--max-stale: %s is negative", a.maxStale)
+	}
+	for _, name := range a.legacySharing {
+		if !provider.ValidName(name) {
+			return usage("--legacy-sharing: %q is not a provider's name", name)
+		}
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{{"drain-timeout", a.drainTimeout}, {"call-timeout", a.callTimeout}} {
+		if d.value <= 0 {
+			return usage("--%s: %s is not more than 0", d.flag, d.value)
+		}
+	}
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{
+		{"max-response-bytes", a.maxResponseBytes},
+		{"cache-bytes", a.cacheBytes},
+		{"max-calls", a.maxCalls},
+		{"max-store-calls", a.maxStoreCalls},
+		{"max-queued", a.maxQueued},
+	} {
+		if n.value <= 0 {
+			return usage("--%s: %d is not more than 0", n.flag, n.value)
+		}
+	}
+	return nil
 }
 
 func usage(format string, args ...any) error {

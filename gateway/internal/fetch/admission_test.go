@@ -166,7 +166,7 @@ func TestBudget_OneStoreHangs(t *testing.T) {
 			Parameters: []*providerv1.Parameter{{Name: "address", LocatesStore: true}},
 		}}
 		w := newWorld(t, p, nil)
-		p.onFetch = func(call int, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
+		p.onFetch = func(_ int, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
 			if req.GetParameters()["address"] == "https://bad" {
 				<-time.After(25 * time.Second)
 				return nil, failure(rpc.ReasonStoreUnavailable)

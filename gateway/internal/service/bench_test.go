@@ -31,6 +31,7 @@ func BenchmarkFetch(b *testing.B) {
 }
 
 func benchmarkFetch(b *testing.B, maxAge time.Duration) {
+	b.Helper()
 	dir, err := os.MkdirTemp("", "gw")
 	if err != nil {
 		b.Fatal(err)

@@ -27,6 +27,11 @@ type Fetcher interface {
 	Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (fetch.Result, error)
 	Release(ctx context.Context, volumeID string)
 	Describe(ctx context.Context, name string) (fetch.Description, error)
+	Fetches
+}
+
+// Fetches tells what the work has come to.
+type Fetches interface {
 	Usage(name string) fetch.Usage
 	Flights() []flight.Flight
 	Counts() fetch.Counts

@@ -34,6 +34,7 @@ func TestPods(t *testing.T) {
 	}{
 		{"ProviderInstalledLater", testProviderInstalledLater},
 		{"HelmTest", testHelmTest},
+		{"Policy", testPolicy},
 		{"Measure", testMeasure},
 		{"UpgradeProvider", testUpgradeProvider},
 		{"UpgradeGateway", testUpgradeGateway},
