@@ -24,6 +24,7 @@ driver:
   tokenRequests: [{audience: other, expirationSeconds: 600}]
 gateway:
   podAnnotations: {example.com/a: b}
+  policy: {rules: [{name: no-default, require: serviceAccount.name != 'default'}]}
 provider-file:
   enabled: true
   files: {shop: {password: s3cret}}

@@ -56,6 +56,14 @@ func TestValueErrors(t *testing.T) {
 			"provider-file: - at '/resources': additional properties 'limit' not allowed",
 		},
 		{
+			"gateway: {policy: {rules: [{name: a}], existingConfigMap: b}}",
+			"gateway.policy: set rules or existingConfigMap, not both",
+		},
+		{
+			"gateway: {policy: {rules: a}}",
+			"gateway: - at '/policy/rules': got string, want array",
+		},
+		{
 			"provider-file: {enabled: true, root: {hostPath: /a}, files: {b: {}}}",
 			"provider-file: set one of files, root.hostPath and root.volume",
 		},

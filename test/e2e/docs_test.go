@@ -24,7 +24,9 @@ import (
 // unpublish is what the document lists: all of it, and nothing else.
 func TestWhatIsObservedIsDocumented(t *testing.T) {
 	t.Parallel()
-	policy := policyFile(t, "- {name: some-classes, require: secretProviderClass.name != 'forbidden'}")
+	policy := policyFile(t,
+		"- {name: watched, action: audit, require: pod.name == 'nobody'}",
+		"- {name: some-classes, require: secretProviderClass.name != 'forbidden'}")
 	n := startNode(t, func(c *harness.Config) {
 		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1ns") // each repeated publish refreshes
 		c.GatewayArgs = append(c.GatewayArgs, "--policy-file", policy, "--max-calls=1", "--max-queued=1")

@@ -211,6 +211,10 @@ func (g *gateway) harden(ctx context.Context) error {
 		g.tel.Logger.LogAttrs(ctx, slog.LevelInfo, "memory is not locked and may be swapped out",
 			slog.String(logkey.Reason, result.MemoryReason))
 	}
+	if !result.DumpEmpty {
+		g.tel.Logger.LogAttrs(ctx, slog.LevelWarn, "a core dump that root makes would hold secrets",
+			slog.String(logkey.Reason, result.DumpReason))
+	}
 	return nil
 }
 

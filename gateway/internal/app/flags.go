@@ -77,7 +77,7 @@ func (a *arguments) flags() *daemon.Flags {
 	f.Int(&a.cacheBytes, "cache-bytes", 32<<20, "how much memory kept answers may take; what was not used for longest goes first")
 	f.Group("Budgets")
 	f.Duration(&a.callTimeout, "call-timeout", 30*time.Second, "how long one call of a provider may take")
-	f.Int(&a.maxCalls, "max-calls", 64, "calls of one provider at a time")
+	f.Int(&a.maxCalls, "max-calls", 64, "calls of one provider at a time; the last quarter is for stores that have no call under way")
 	f.Int(&a.maxStoreCalls, "max-store-calls", 16, "calls at a time of one provider that concern the same store")
 	f.Int(&a.maxQueued, "max-queued", 1024, "calls of one provider that may wait for their turn")
 	f.StringSlice(&a.maxRate, "max-rate", nil, "calls of a provider per second, such as vault=20, aws=5; others have no limit")

@@ -73,7 +73,7 @@ type Budgets struct {
 	jitter   func() float64
 	metrics  *metrics
 
-	mu        sync.RWMutex
+	mu        sync.Mutex
 	providers map[string]*provider
 }
 
@@ -177,17 +177,17 @@ func (b *Budgets) Acquire(ctx context.Context, name, store string) (*Leave, erro
 
 // Providers are the names that were asked for, sorted.
 func (b *Budgets) Providers() []string {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.providers))
 }
 
 // Status tells how much of a provider's budget is used, and how its stores do,
 // sorted by name. Of a provider that was not asked for it tells the limits.
 func (b *Budgets) Status(name string) (Budget, []Store) {
-	b.mu.RLock()
+	b.mu.Lock()
 	p, ok := b.providers[name]
-	b.mu.RUnlock()
+	b.mu.Unlock()
 	if !ok {
 		return budgetOf(b.limitsOf(name)), nil
 	}
@@ -196,8 +196,8 @@ func (b *Budgets) Status(name string) (Budget, []Store) {
 
 // all returns each provider that was asked for.
 func (b *Budgets) all() []*provider {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return slices.Collect(maps.Values(b.providers))
 }
 
@@ -209,18 +209,12 @@ func (b *Budgets) limitsOf(name string) Limits {
 }
 
 func (b *Budgets) provider(name string) *provider {
-	b.mu.RLock()
-	p, ok := b.providers[name]
-	b.mu.RUnlock()
-	if ok {
-		return p
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p, ok := b.providers[name]; ok {
-		return p
+	p, ok := b.providers[name]
+	if !ok {
+		p = newProvider(name, b.limitsOf(name), b.jitter, b.metrics.of(name))
+		b.providers[name] = p
 	}
-	p = newProvider(name, b.limitsOf(name), b.jitter, b.metrics.of(name))
-	b.providers[name] = p
 	return p
 }

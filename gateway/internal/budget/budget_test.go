@@ -1,17 +1,11 @@
 package budget_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,7 +111,7 @@ func TestMessages(t *testing.T) {
 		<-time.After(2 * time.Minute)
 		leave := w.begin("busy") // its window is 1
 		check(tooLate(w, "busy"), `the turn of this call does not come before its deadline, because the store "busy" of provider "vault" `+
-			`failed or asked to slow down lately, so that it gets 1 calls at a time: see the provider's log, or raise the store's limit`)
+			`failed or asked to slow down lately, so that its calls are limited to 1 at a time: see the provider's log, or raise the store's limit`)
 		leave.Done(nil)
 
 		leaves := []*budget.Leave{w.begin("a"), w.begin("a")}
@@ -134,10 +128,21 @@ func TestMessages(t *testing.T) {
 		}
 		c.letIn(t).Done(nil)
 
-		w = newWorld(t, budget.Limits{Rate: 0.001})
+		w = newWorld(t, budget.Limits{Rate: 0.5})
+		w.begin("a").Done(nil)
+		<-time.After(1500 * time.Millisecond) // half a second is missing
+		first, second := w.queueFor("a", time.Second), w.queue("b")
+		third := w.queueFor("c", 2400*time.Millisecond) // before the second one's turn
+		<-third.done
+		check(refusalOf(t, third.err, rpc.ReasonBudgetExhausted), `the turn of this call does not come before its deadline, because provider "vault" `+
+			`may make 0.5 calls per second: raise --max-rate=vault=N (Helm value gateway.budgets.maxRate)`)
+		first.letIn(t).Done(nil)
+		second.letIn(t).Done(nil)
+
+		w = newWorld(t, budget.Limits{Rate: 1e-15})
 		w.begin("a").Done(nil)
 		check(w.refusal("a", rpc.ReasonBudgetExhausted), `the turn of this call does not come before its deadline, because provider "vault" `+
-			`may make 0.001 calls per second and 0 wait: raise --max-rate=vault=N (Helm value gateway.budgets.maxRate)`)
+			`may make 1e-15 calls per second: raise --max-rate=vault=N (Helm value gateway.budgets.maxRate)`)
 	})
 }
 
@@ -169,6 +174,10 @@ func TestStores_Forgotten(t *testing.T) {
 		}
 		used.Done(nil)
 		w.empty()
+		<-time.After(10*time.Minute - 1)
+		if _, stores := w.Status(vault); len(stores) != 1 || stores[0].Store != "in use" {
+			t.Errorf("of a store that was in use until then are remembered %v", stores)
+		}
 	})
 }
 
@@ -235,148 +244,4 @@ func scrape(t *testing.T, tel *telemetry.Telemetry) string {
 		}
 	}
 	return strings.Join(lines, "")
-}
-
-// crowd makes calls at random, and checks that there are never too many.
-type crowd struct {
-	world
-	limits budget.Limits
-
-	mu     sync.Mutex
-	calls  int
-	stores map[string]int
-
-	made, refused, left atomic.Int64
-}
-
-func (c *crowd) count(store string, change int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls += change
-	c.stores[store] += change
-	if c.calls > c.limits.Calls || c.stores[store] > c.limits.StoreCalls {
-		c.t.Errorf("%d calls are under way, %d of them of %s", c.calls, c.stores[store], store)
-	}
-}
-
-func (c *crowd) comeAndGo(random *rand.Rand) {
-	upTo := func(longest time.Duration) time.Duration { return time.Duration(random.Int64N(int64(longest))) }
-	for range 30 {
-		<-time.After(upTo(2 * time.Second))
-		ctx, cancel := context.WithTimeout(c.t.Context(), upTo(3*time.Second))
-		if random.IntN(4) == 0 {
-			time.AfterFunc(upTo(time.Second), cancel)
-		}
-		store := numbered(random.IntN(5))
-		leave, err := c.Acquire(ctx, vault, store)
-		_, isRefusal := errors.AsType[*rpc.Error](err)
-		switch {
-		case err == nil:
-			c.made.Add(1)
-			c.count(store, 1)
-			<-time.After(upTo(200 * time.Millisecond))
-			c.count(store, -1)
-			end := outcomes()[random.IntN(len(outcomes()))]
-			leave.Done(end)
-			leave.Cancel()
-		case isRefusal:
-			c.refused.Add(1)
-		case ctx.Err() != nil:
-			c.left.Add(1)
-		default:
-			c.t.Errorf("Acquire: %v", err)
-		}
-		cancel()
-	}
-}
-
-func outcomes() []error {
-	return []error{
-		nil, nil, nil, nil, context.Canceled, context.DeadlineExceeded,
-		failure(rpc.ReasonStoreUnavailable), failure(rpc.ReasonStoreUnavailable), failure(rpc.ReasonProviderUnavailable),
-		&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: 100 * time.Millisecond},
-	}
-}
-
-// Whatever callers do and calls come to, there are never more calls than there
-// may be, and in the end every place is free.
-func TestAcquire_ConcurrentSafe(t *testing.T) {
-	t.Parallel()
-	for _, limits := range []budget.Limits{
-		{Calls: 1, StoreCalls: 1, Queue: 3},
-		{Calls: 8, StoreCalls: 3, Queue: 20},
-		{Calls: 20, StoreCalls: 5, Queue: 100, Rate: 30, Burst: 3},
-		{Calls: 64, StoreCalls: 16, Queue: 1024},
-	} {
-		t.Run(fmt.Sprint(limits), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				c := &crowd{world: newWorld(t, limits), limits: limits, stores: map[string]int{}}
-				var callers sync.WaitGroup
-				for i := range 100 {
-					random := rand.New(rand.NewPCG(uint64(i), 1))
-					callers.Go(func() { c.comeAndGo(random) })
-				}
-				callers.Wait()
-				if c.made.Load() < 100 || c.refused.Load() < 100 || c.left.Load() < 10 {
-					t.Errorf("%d calls were made, %d refused, %d left: the test shows nothing", c.made.Load(), c.refused.Load(), c.left.Load())
-				}
-				c.empty()
-				<-time.After(11 * time.Minute) // all is forgotten
-				c.full(limits)
-			})
-		})
-	}
-}
-
-// full checks that as many calls can be made as there may be.
-func (c *crowd) full(limits budget.Limits) {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Hour)
-	defer cancel()
-	var leaves []*budget.Leave
-	for i := range limits.Calls {
-		leave, err := c.Acquire(ctx, vault, numbered(i))
-		if err != nil {
-			c.t.Fatalf("call %d: %v", i, err)
-		}
-		leaves = append(leaves, leave)
-	}
-	for _, leave := range leaves {
-		leave.Done(nil)
-	}
-	c.empty()
-}
-
-// BenchmarkAcquire is what a call costs that need not wait.
-func BenchmarkAcquire(b *testing.B) {
-	w := newWorld(b, budget.Limits{})
-	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
-	defer cancel()
-	b.ReportAllocs()
-	for b.Loop() {
-		leave, err := w.Acquire(ctx, vault, "store")
-		if err != nil {
-			b.Fatal(err)
-		}
-		leave.Done(nil)
-	}
-}
-
-// BenchmarkAcquire_Parallel is the same, of many callers and two providers.
-func BenchmarkAcquire_Parallel(b *testing.B) {
-	w := newWorld(b, budget.Limits{})
-	b.ReportAllocs()
-	var callers atomic.Int64
-	b.RunParallel(func(pb *testing.PB) {
-		name := fmt.Sprint(callers.Add(1) % 2)
-		for pb.Next() {
-			leave, err := w.Acquire(b.Context(), name, "store")
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			leave.Done(nil)
-		}
-	})
 }

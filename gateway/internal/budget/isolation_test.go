@@ -138,6 +138,35 @@ func TestHalfOpen_ProbeWaits(t *testing.T) {
 	})
 }
 
+// A call that is to try a store, and has to wait for longer because of what
+// another one heard, does wait.
+func TestHalfOpen_ProbeIsPutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{Calls: 2, StoreCalls: 2})
+		old := w.begin("bad")
+		for range 5 {
+			w.begin("bad").Done(failure(rpc.ReasonStoreUnavailable))
+		}
+		<-time.After(500 * time.Millisecond)
+		good := w.begin("good")
+		probe := w.queue("bad")
+		old.Done(&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: 10 * time.Second})
+		if !probe.waits() {
+			t.Fatalf("the call does not wait: %v", probe.err)
+		}
+		if s := w.store("bad"); s.State != budget.Open {
+			t.Errorf("the store is %v", s.State)
+		}
+		probe.letIn(t).Done(nil)
+		if probe.took != 10*time.Second {
+			t.Errorf("it waited for %v", probe.took)
+		}
+		good.Done(nil)
+		w.empty()
+	})
+}
+
 // limitedStore answers so many calls per second, with as many at once, and
 // refuses the others.
 type limitedStore struct {

@@ -31,12 +31,11 @@ const (
 //  3. Whenever mu is free, nobody waits who could begin, unless the timer is
 //     due: whatever makes room calls dispatch.
 //  4. A Leave that was let in has one place, until its first Done or Cancel.
-//  5. Only a call that begins takes one from the rate. For the next one a token
-//     is reserved while somebody waits for it, and given back if all leave.
+//  5. Only a call that begins takes a token from the rate: who waits has none, and
+//     so none to give back.
 //  6. There are at most maxStores stores, or as many as are in use if that is
 //     more; what is in use is bounded by 1 and 2.
-//  7. mu is never held over a wait or over a call of another package's, but the
-//     rate's.
+//  7. mu is never held over a wait.
 type provider struct {
 	name    string
 	limits  Limits
@@ -52,10 +51,8 @@ type provider struct {
 	turns []*store
 	turn  int
 
-	// limiter is nil for no limit. next is the token for the next call, if it
-	// has to wait for one.
+	// limiter is nil for no limit.
 	limiter *rate.Limiter
-	next    *rate.Reservation
 	// wakeAt is when somebody may begin though nothing else happens, zero for
 	// never; the timer is for that.
 	wakeAt time.Time
@@ -75,9 +72,6 @@ func (p *provider) enter(name string, deadline time.Time) (*Leave, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.due(now) {
-		p.dispatch(now)
-	}
 	s := p.store(name, now)
 	l := &Leave{provider: p, store: s, deadline: deadline}
 	if err := p.inVain(l, now); err != nil {
@@ -124,19 +118,18 @@ func (p *provider) withdraw(l *Leave, cause error) error {
 	default:
 	}
 	if errors.Is(cause, context.DeadlineExceeded) {
-		cause = p.tooLate(l)
+		cause = p.tooLate(l.store, time.Now())
 	}
 	p.settle(l, cause)
-	p.dispatch(time.Now())
 	return cause
 }
 
 // finish takes a call's place back, and learns from what it came to.
 func (p *provider) finish(l *Leave, err error) {
+	o := judge(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	o := judge(err)
 	if o.reason == rpc.ReasonDeadlineExceeded && l.cutShort(now) {
 		o.verdict = silent
 	}
@@ -161,7 +154,7 @@ func (p *provider) end(l *Leave, o outcome, now time.Time) {
 	p.dispatch(now)
 }
 
-// inVain is why a call of a store need not wait for its turn.
+// inVain is why a call need not wait for its turn.
 func (p *provider) inVain(l *Leave, now time.Time) error {
 	s := l.store
 	switch {
@@ -169,7 +162,7 @@ func (p *provider) inVain(l *Leave, now time.Time) error {
 		return p.leftAlone(s, now)
 	case now.Before(s.retryAt) && l.late(s.retryAt):
 		return p.slowDown(s, now)
-	case !l.deadline.IsZero() && p.rateDelay(s, now) > l.deadline.Sub(now).Seconds():
+	case !l.deadline.IsZero() && p.rateDelay(len(s.waiting)+1, now) > l.deadline.Sub(now).Seconds(): // those before it go first
 		return p.tooFast()
 	default:
 		return nil

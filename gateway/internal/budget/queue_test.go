@@ -91,26 +91,71 @@ func TestQueue_CancelFreesPlace(t *testing.T) {
 func TestQueue_FloodMakesRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, budget.Limits{Calls: 2, StoreCalls: 1, Queue: 4})
+		w := newWorld(t, budget.Limits{Calls: 2, StoreCalls: 1, Queue: 5})
 		flood, other := w.begin("flood"), w.begin("other")
 		var waiting []*caller
-		for range 4 {
+		for range 5 {
 			waiting = append(waiting, w.queue("flood"))
 		}
 		w.refused("flood", rpc.ReasonBudgetExhausted)
 
-		one := w.queue("other") // pushes the last one of the flood out
+		one := w.queue("other") // 5 against 0: the last one of the flood goes
+		waiting[4].failsAtOnce(t, rpc.ReasonBudgetExhausted)
+		two := w.queue("other") // 4 against 1
 		waiting[3].failsAtOnce(t, rpc.ReasonBudgetExhausted)
-		two := w.queue("other") // 3 against 1: one more
-		waiting[2].failsAtOnce(t, rpc.ReasonBudgetExhausted)
-		w.refused("other", rpc.ReasonBudgetExhausted) // 2 against 2
-		if !waiting[0].waits() || !waiting[1].waits() || !one.waits() || !two.waits() {
-			t.Fatal("one of those who have a place does not wait")
-		}
+		w.refused("other", rpc.ReasonBudgetExhausted) // 3 against 2
 		flood.Done(nil)
 		other.Done(nil)
-		for _, c := range []*caller{waiting[0], waiting[1], one, two} {
+		for _, c := range []*caller{waiting[0], waiting[1], waiting[2], one, two} {
 			c.letIn(t).Done(nil)
+		}
+		w.empty()
+	})
+}
+
+// One end of a call may let more than one begin, past stores that may not.
+func TestQueue_MoreThanOneBegins(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{StoreCalls: 4})
+		for _, store := range []string{"a", "x", "y"} {
+			w.begin(store).Done(&rpc.Error{Reason: rpc.ReasonRateLimited})
+		}
+		<-time.After(time.Second)
+		leaves := []*budget.Leave{w.begin("a"), w.begin("a")} // its window is 2
+		for _, store := range []string{"x", "y"} {
+			w.begin(store).Done(&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: 30 * time.Second})
+		}
+		callers := []*caller{w.queue("x"), w.queue("y"), w.queue("a"), w.queue("a")}
+		leaves[0].Done(nil) // it is 3
+		for _, c := range callers[2:] {
+			if c.waits() {
+				t.Error("one of two calls that may begin waits")
+			}
+		}
+		leaves[1].Done(nil)
+		for _, c := range callers {
+			c.letIn(t).Done(nil)
+		}
+		w.empty()
+	})
+}
+
+// A turn that comes while its caller leaves is not lost.
+func TestQueue_TurnComesWhileLeaving(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{StoreCalls: 1})
+		for range 100 {
+			leave := w.begin("a")
+			c := w.queue("a")
+			c.cancel()
+			leave.Done(nil)
+			if <-c.done; c.err == nil {
+				c.leave.Cancel()
+			} else if !errors.Is(c.err, context.Canceled) {
+				t.Errorf("a caller that left got %v", c.err)
+			}
 		}
 		w.empty()
 	})
@@ -241,21 +286,24 @@ func TestQueue_Throttled(t *testing.T) {
 	})
 }
 
-// A call that came just when a pause ended does not overtake those who wait.
+// A call that comes just when a pause ends does not overtake those who wait.
 func TestQueue_NoOvertaking(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, budget.Limits{StoreCalls: 1})
-		w.begin("a").Done(&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: time.Second})
-		first := w.queue("a")
-		<-time.After(time.Second)
-		second := w.queue("a")
-		leave := first.letIn(t)
-		if !second.waits() {
-			t.Fatal("the second call overtook the first")
+		for i := range 100 { // sometimes it comes before the timer, and sometimes after it
+			store := numbered(i)
+			w.begin(store).Done(&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: time.Second})
+			first := w.queue(store)
+			<-time.After(time.Second)
+			second := w.queue(store)
+			leave := first.letIn(t)
+			if !second.waits() {
+				t.Fatal("the second call overtook the first")
+			}
+			leave.Done(nil)
+			second.letIn(t).Done(nil)
 		}
-		leave.Done(nil)
-		second.letIn(t).Done(nil)
 	})
 }
 

@@ -1,6 +1,8 @@
 package budget_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +76,28 @@ func TestRate_CancelGivesBack(t *testing.T) {
 	})
 }
 
+// Calls that wait for something else take nothing from the rate.
+func TestRate_OfCallsThatBegin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{StoreCalls: 1, Rate: 1, Burst: 5})
+		leaves := []*budget.Leave{w.begin("a")}
+		var callers []*caller
+		for range 10 {
+			callers = append(callers, w.queue("a"))
+		}
+		for i := range 4 {
+			leaves = append(leaves, w.begin(numbered(i)))
+		}
+		for _, c := range callers {
+			c.cancel()
+		}
+		for _, leave := range leaves {
+			leave.Done(nil)
+		}
+	})
+}
+
 // A turn that cannot come in time, at this rate, is not waited for.
 func TestRate_InVain(t *testing.T) {
 	t.Parallel()
@@ -97,6 +121,21 @@ func TestRate_InVain(t *testing.T) {
 			c.cancel()
 			<-c.done
 		}
+	})
+}
+
+// A rate at which no turn comes in anybody's lifetime.
+func TestRate_Tiny(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{Rate: 1e-15})
+		w.begin("a").Done(nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(24*time.Hour, cancel)
+		if leave, err := w.Acquire(ctx, vault, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, %v", leave, err)
+		}
+		w.empty()
 	})
 }
 

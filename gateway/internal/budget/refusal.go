@@ -48,31 +48,30 @@ const notInTime = "the turn of this call does not come before its deadline, beca
 // tooFast is what a call is told that the rate keeps from having a turn in time.
 func (p *provider) tooFast() *rpc.Error {
 	return p.refusal(rpc.ReasonBudgetExhausted,
-		notInTime+"provider %q may make %v calls per second and %d wait: raise --max-rate=%s=N (Helm value gateway.budgets.maxRate)",
-		p.name, p.limits.Rate, p.queued, p.name)
+		notInTime+"provider %q may make %v calls per second: raise --max-rate=%s=N (Helm value gateway.budgets.maxRate)",
+		p.name, p.limits.Rate, p.name)
 }
 
 // tooLate is what a call is told whose time is over before its turn came, with
 // what stood in its way.
-func (p *provider) tooLate(l *Leave) *rpc.Error {
-	s := l.store
+func (p *provider) tooLate(s *store, now time.Time) *rpc.Error {
 	switch {
-	case p.next != nil:
-		return p.tooFast()
-	case s.room():
+	case !s.room() && s.window < s.most:
 		return p.refusal(rpc.ReasonBudgetExhausted,
-			notInTime+"provider %q has %d of %d calls under way: look why it is slow, or raise --max-calls (Helm value gateway.budgets.maxCalls)",
-			p.name, p.calls, p.limits.Calls)
-	case s.window < s.most:
-		return p.refusal(rpc.ReasonBudgetExhausted,
-			notInTime+"the store %q of provider %q failed or asked to slow down lately, so that it gets %d calls at a time: "+
+			notInTime+"the store %q of provider %q failed or asked to slow down lately, so that its calls are limited to %d at a time: "+
 				"see the provider's log, or raise the store's limit",
 			s.name, p.name, s.window)
-	default:
+	case !s.room():
 		return p.refusal(rpc.ReasonBudgetExhausted,
 			notInTime+"the store %q of provider %q has %d calls under way: look why it is slow, "+
 				"or raise --max-store-calls (Helm value gateway.budgets.maxStoreCalls)",
 			s.name, p.name, s.calls)
+	case p.rateDelay(1, now) > 0:
+		return p.tooFast()
+	default:
+		return p.refusal(rpc.ReasonBudgetExhausted,
+			notInTime+"provider %q has %d of %d calls under way: look why it is slow, or raise --max-calls (Helm value gateway.budgets.maxCalls)",
+			p.name, p.calls, p.limits.Calls)
 	}
 }
 

@@ -280,6 +280,9 @@ func (m machine) step(t *testing.T, words []string) {
 		if want := strings.Join(args, " "); got != want {
 			t.Errorf("it is %q", got)
 		}
+		if later := s.State == budget.Open || s.State == budget.Throttled; s.RetryAt.IsZero() == later || later && !s.RetryAt.After(time.Now()) {
+			t.Errorf("it is asked again at %v", s.RetryAt)
+		}
 	default:
 		t.Errorf("there is no %q", command)
 	}

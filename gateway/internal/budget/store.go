@@ -28,8 +28,7 @@ const (
 //     the breaker opened last, and the window only if it also began after the
 //     window shrank last: what calls say that were under way together counts
 //     once.
-//  5. While probing is not set, waiting has nobody whose deadline is not after
-//     retryAt.
+//  5. Nobody waits whose deadline is not after retryAt.
 type store struct {
 	name   string
 	most   int
@@ -146,7 +145,7 @@ func (s *store) onFailure(l *Leave, o outcome, now time.Time) {
 	}
 	s.failures++
 	s.reason = o.reason
-	if !s.open && s.failures < tolerated {
+	if s.failures < tolerated {
 		return
 	}
 	s.open = true
@@ -185,7 +184,7 @@ func (s *store) backoff(n int) time.Duration {
 func (s *store) state(now time.Time) State {
 	early := now.Before(s.retryAt)
 	switch {
-	case s.open && early && !s.probing:
+	case s.open && early:
 		return Open
 	case s.open:
 		return HalfOpen

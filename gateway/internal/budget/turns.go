@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -16,37 +17,23 @@ func (p *provider) lets(s *store, now time.Time) bool {
 	return free && s.room() && p.takeToken(now)
 }
 
-// takeToken reports whether the rate has room for a call, which has it then. If
-// not, the next token is reserved for whoever's turn it is then.
+// takeToken reports whether the rate has room for a call, which has it then.
 func (p *provider) takeToken(now time.Time) bool {
-	if p.limiter == nil {
+	if p.limiter == nil || p.limiter.AllowN(now, 1) {
 		return true
 	}
-	if p.next == nil {
-		if p.limiter.AllowN(now, 1) {
-			return true
-		}
-		p.next = p.limiter.ReserveN(now, 1)
-	}
-	if delay := p.next.DelayFrom(now); delay > 0 {
-		p.wakeBy(now.Add(delay))
-		return false
-	}
-	p.next = nil
-	return true
+	delay := min(p.rateDelay(1, now), time.Hour.Seconds()) // of a tiny rate it is beyond a Duration
+	p.wakeBy(now.Add(time.Duration(math.Ceil(delay * float64(time.Second)))))
+	return false
 }
 
-// rateDelay is how many seconds a new call of a store waits at least, as far as
-// the rate goes: those before it in the store's queue go first.
-func (p *provider) rateDelay(s *store, now time.Time) float64 {
+// rateDelay is in how many seconds, less than 0 for now, there are so many
+// tokens.
+func (p *provider) rateDelay(tokens int, now time.Time) float64 {
 	if p.limiter == nil {
 		return 0
 	}
-	missing := float64(len(s.waiting)+1) - p.limiter.TokensAt(now)
-	if p.next != nil {
-		missing--
-	}
-	return missing / p.limits.Rate
+	return (float64(tokens) - p.limiter.TokensAt(now)) / p.limits.Rate
 }
 
 // dispatch lets those begin who can, one of each store in turn.
@@ -107,9 +94,6 @@ func (p *provider) makeRoom(s *store) bool {
 	return true
 }
 
-// due reports whether the timer should have run.
-func (p *provider) due(now time.Time) bool { return !p.wakeAt.IsZero() && !now.Before(p.wakeAt) }
-
 // wakeBy has dispatch called at a time at the latest, once arm is called.
 func (p *provider) wakeBy(t time.Time) {
 	if p.wakeAt.IsZero() || t.Before(p.wakeAt) {
@@ -117,23 +101,15 @@ func (p *provider) wakeBy(t time.Time) {
 	}
 }
 
-// arm sets the timer for those who wait. Without any it gives the token back
-// that is reserved for them.
+// arm sets the timer for those who wait. One that is not needed any more runs for
+// nothing.
 func (p *provider) arm(now time.Time) {
-	if p.queued == 0 {
-		p.wakeAt = time.Time{}
-		if p.next != nil {
-			p.next.CancelAt(now)
-			p.next = nil
-		}
-	}
 	switch {
-	case !p.wakeAt.IsZero() && p.timer == nil:
+	case p.wakeAt.IsZero():
+	case p.timer == nil:
 		p.timer = time.AfterFunc(p.wakeAt.Sub(now), p.wake)
-	case !p.wakeAt.IsZero():
+	default:
 		p.timer.Reset(p.wakeAt.Sub(now))
-	case p.timer != nil:
-		p.timer.Stop()
 	}
 }
 

@@ -217,10 +217,10 @@ func (c *call) enter(ctx context.Context, again bool, patience time.Time) (*budg
 func (c *call) askOnce(ctx context.Context, req *gatewayv1.FetchRequest, leave *budget.Leave) (*providerv1.FetchResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.flow.fetcher.cfg.CallTimeout)
 	defer cancel()
+	defer leave.Cancel() // unless it is done
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		handle, err := c.flow.fetcher.acquire(ctx, req.GetProvider())
 		if err != nil {
-			leave.Cancel()
 			return nil, err
 		}
 		response, err := c.askInstance(ctx, req, handle)
@@ -233,7 +233,6 @@ func (c *call) askOnce(ctx context.Context, req *gatewayv1.FetchRequest, leave *
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			leave.Cancel()
 			return nil, unreached(ctx, handle.Socket, notSent)
 		}
 	}
