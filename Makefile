@@ -74,7 +74,7 @@ demo-cluster: packages ## The same with Helm and pods in a real cluster of one n
 ##@ Cluster
 
 .PHONY: packages
-packages: ## Install the Debian packages that a cluster needs (root).
+packages: ## Install the Debian packages that a cluster and the tests need (root).
 	@missing=$$(cd test && go run ./cmd/postern-cluster packages); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

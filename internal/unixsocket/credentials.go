@@ -81,7 +81,7 @@ func (t *transport) ClientHandshake(_ context.Context, _ string, conn net.Conn) 
 	if t.path != "" {
 		conn = namedConn{Conn: conn, path: t.path}
 	}
-	return forgetful{conn}, info, nil
+	return conn, info, nil
 }
 
 // ServerHandshake implements credentials.TransportCredentials. Nothing is sent.
@@ -90,7 +90,7 @@ func (t *transport) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthIn
 	if err != nil {
 		return nil, nil, err
 	}
-	return forgetful{conn}, info, nil
+	return conn, info, nil
 }
 
 func (t *transport) identify(conn net.Conn) (credentials.AuthInfo, error) {

@@ -7,17 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
 
 	"github.com/postern-dev/postern/test/build"
+	"github.com/postern-dev/postern/test/mountns"
 	"github.com/postern-dev/postern/test/stack"
 )
-
-// namespacedEnv marks the run inside the tests' own mount namespace.
-const namespacedEnv = "POSTERN_E2E_NAMESPACED"
 
 // servers are the servers that all tests share; TestMain sets them.
 var servers environment
@@ -48,8 +45,8 @@ func run(m *testing.M) (code int, err error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if os.Getenv(namespacedEnv) == "" {
-		return inNamespace(ctx)
+	if !mountns.Inside(os.Getenv) {
+		return mountns.Again(ctx)
 	}
 	dir, err := os.MkdirTemp("", "postern-e2e-")
 	if err != nil {
@@ -64,22 +61,6 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, servers.Stop()) }()
 	return m.Run(), nil
-}
-
-// inNamespace runs this test binary again in a mount namespace of its own:
-// whatever the tests mount is gone when the last of their processes is, however
-// they end.
-func inNamespace(ctx context.Context) (int, error) {
-	cmd := exec.CommandContext(ctx, os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), namespacedEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
 }
 
 func (e *environment) start(ctx context.Context, dir string) error {

@@ -10,7 +10,8 @@ type Result struct {
 	// MemoryReason says why MemoryLocked is not set.
 	MemoryReason string
 	// DumpEmpty is set if a core dump has no memory in it, even one that root
-	// makes of the running process. (Root can read the memory itself.)
+	// makes of the running process. The threads' registers are in it, with what
+	// they copied last; and root can read the memory itself.
 	DumpEmpty bool
 	// DumpReason says why DumpEmpty is not set.
 	DumpReason string

@@ -84,11 +84,11 @@ func fromInside(r *http.Request) bool {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
+	return err == nil && addr.IsLoopback()
 }
 
 // loopback tells whether an address, with a port, is this host's own.
 func loopback(address string) bool {
 	addr, err := netip.ParseAddrPort(address)
-	return err == nil && addr.Addr().Unmap().IsLoopback()
+	return err == nil && addr.Addr().IsLoopback()
 }

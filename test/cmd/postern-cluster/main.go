@@ -50,7 +50,7 @@ Usage: postern-cluster [--dir DIR] COMMAND
   logs [-f] [NAME]     print a component's log or, without a name, list the logs
   import TARBALL...    give the cluster more images
   reboot               end everything on the node at once, and start it again from its disk
-  packages             print the Debian packages that this machine lacks to run a cluster
+  packages             print the Debian packages that this machine lacks to run a cluster and the tests
 
 The cluster has a network of its own: only what runs in "kubectl" and "shell" reaches it.
 The first "up" builds Kubernetes, which takes about 6 minutes; then it takes seconds.
@@ -171,7 +171,11 @@ func reboot(ctx context.Context, c command) error {
 }
 
 func packages(context.Context, command) error {
-	for _, name := range cluster.MissingPackages() {
+	missing := cluster.MissingPackages()
+	if _, err := exec.LookPath("gcore"); err != nil { // which the test of core dumps runs
+		missing = append(missing, "gdb")
+	}
+	for _, name := range missing {
 		fmt.Println(name)
 	}
 	return nil
