@@ -199,7 +199,7 @@ func TestFetch_SlowProvider(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	n.start(t, "vault", "a", p)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 	defer cancel()
 	_, err := n.fetcher.Fetch(ctx, request("v1"))
 	if ctx.Err() != nil || rpc.FromError(err).Reason != rpc.ReasonDeadlineExceeded {
