@@ -147,7 +147,7 @@ bench: ## Measure against the upstream driver, side by side, and write docs/benc
 
 .PHONY: chaos
 chaos: ## Mount for DURATION (10m) while daemons are killed at random, and look for leaks (root).
-	@cd test && go run ./cmd/postern-chaos --duration $(or $(DURATION),10m)
+	@cd test && go run ./cmd/postern-chaos --duration $(or $(DURATION),10m) $(if $(SEED),--seed $(SEED))
 
 .PHONY: microbench
 microbench: ## Run the benchmarks of the packages.

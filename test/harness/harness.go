@@ -54,6 +54,10 @@ type Config struct {
 	DriverArgs, GatewayArgs []string
 	// DriverEnv is environment of the driver beyond the usual.
 	DriverEnv []string
+	// Dir is the directory in which the node's own is made; "" is the system's
+	// for temporary files. It has to be short: a socket's path has at most 107
+	// bytes.
+	Dir string
 	// DriverLast starts the others before the driver, in directories as kubelet
 	// makes them for pods that name them: root's.
 	DriverLast bool
@@ -89,7 +93,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("the driver mounts filesystems and the other daemons run as users of their own: run this as root")
 	}
-	root, err := os.MkdirTemp("", "postern-") // short: a socket's path has at most 107 bytes
+	root, err := os.MkdirTemp(cfg.Dir, "postern-")
 	if err != nil {
 		return nil, fmt.Errorf("make the node's directory: %w", err)
 	}

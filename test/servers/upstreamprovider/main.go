@@ -2,27 +2,33 @@
 // with the upstream project's own protocol package: the tests show that the
 // gateway calls it as the upstream driver does.
 //
-// It writes what it was sent into the volume: each parameter as a file, and each
-// secret of the pod's nodePublishSecretRef as secret_<key>. It runs
-// as root and serves on a socket that only root can connect to, as the providers
-// of the clouds do.
+// It writes what it was sent into the volume: each parameter as a file, each
+// secret of the pod's nodePublishSecretRef as secret_<key>, and the fields of the
+// request below request/. For each call of Mount it prints "mount <pod>". It
+// runs as root and serves on a socket that only root can connect to, as the
+// providers of the clouds do.
+//
+// These parameters make it do something else:
+//
+//	delay    a duration that it takes
+//	answer   "no files": it answers as one that wrote into the target path;
+//	         "no objects": it answers nothing; "error": with the error code of
+//	         parameter code; "status": it fails with the gRPC code of parameter
+//	         code and with message; "exit": it ends without an answer
+//	file     the path of one more file
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
@@ -39,55 +45,17 @@ func run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", args[0])
+	socket := args[0]
+	// One that was killed leaves its socket behind.
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
 	if err != nil {
 		return err
 	}
 	server := grpc.NewServer()
-	v1alpha1.RegisterCSIDriverProviderServer(server, provider{})
+	v1alpha1.RegisterCSIDriverProviderServer(server, &provider{socket: socket})
 	context.AfterFunc(ctx, server.GracefulStop)
 	return server.Serve(listener)
-}
-
-type provider struct {
-	v1alpha1.UnimplementedCSIDriverProviderServer
-}
-
-func (provider) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error) {
-	return &v1alpha1.VersionResponse{Version: "v1alpha1", RuntimeName: "upstreamprovider", RuntimeVersion: "1.0.0"}, nil
-}
-
-// Mount checks its request as the providers of the clouds do.
-func (provider) Mount(ctx context.Context, r *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if authority := md.Get(":authority"); len(authority) != 1 || authority[0] != "localhost" {
-		return nil, fmt.Errorf("authority is %q, want localhost", authority)
-	}
-	var attributes, secrets map[string]string
-	if err := json.Unmarshal([]byte(r.GetAttributes()), &attributes); err != nil {
-		return nil, fmt.Errorf("attributes: %w", err)
-	}
-	if err := json.Unmarshal([]byte(r.GetSecrets()), &secrets); err != nil {
-		return nil, fmt.Errorf("secrets: %w", err)
-	}
-	var mode fs.FileMode
-	if err := json.Unmarshal([]byte(r.GetPermission()), &mode); err != nil {
-		return nil, fmt.Errorf("permission: %w", err)
-	}
-	if !strings.HasPrefix(r.GetTargetPath(), "/") {
-		return nil, fmt.Errorf("target path is %q", r.GetTargetPath())
-	}
-	response := &v1alpha1.MountResponse{}
-	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		response.ObjectVersion = append(response.ObjectVersion, &v1alpha1.ObjectVersion{Id: name, Version: "1"})
-		response.Files = append(response.Files, &v1alpha1.File{
-			Path: strings.ReplaceAll(name, "/", "_"), Mode: int32(mode), Contents: []byte(attributes[name]),
-		})
-	}
-	for _, name := range slices.Sorted(maps.Keys(secrets)) {
-		response.Files = append(response.Files, &v1alpha1.File{
-			Path: "secret_" + name, Mode: int32(mode), Contents: []byte(secrets[name]),
-		})
-	}
-	return response, nil
 }
