@@ -315,33 +315,76 @@ func TestSharing_ProviderReplaced(t *testing.T) {
 	})
 }
 
-// Nothing is shared of a provider that cannot say what may be, unless the
-// operator says so.
+// Nothing is shared of a provider that cannot say what may be, and nobody waits
+// for another's call, unless the operator says so.
 func TestSharing_Legacy(t *testing.T) {
 	t.Parallel()
-	for _, raised := range []bool{false, true} {
+	for name, calls := range map[string]int{"other": 20, "vault": 1} {
 		synctest.Test(t, func(t *testing.T) {
-			p := &scripted{onFetch: func(call int, _ *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
+			p := &scripted{latency: time.Second, onFetch: func(call int, _ *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
 				return providertest.Answer(fmt.Sprint(call)), nil
 			}}
-			w := newWorld(t, p, func(cfg *fetch.Config) {
-				if raised {
-					cfg.LegacySharing = []string{"other", "vault"}
-				}
-			})
+			w := newWorld(t, p, func(cfg *fetch.Config) { cfg.LegacySharing = []string{"another", name} })
 			w.instances.set("vault", &registry.Handle{Provider: p, ProviderName: "vault", Protocol: registry.Legacy})
-			calls := 20
-			if raised {
-				calls = 1
-			}
+			started := time.Now()
+			var pods sync.WaitGroup
 			for i := range 20 {
-				if g := w.fetch(t.Context(), pod(fmt.Sprint(i))); g.err != nil {
-					t.Error(g.err)
-				}
+				req := pod(fmt.Sprint(i))
+				req.SecretProviderClass = "db"
+				pods.Go(func() {
+					if g := w.fetch(t.Context(), req); g.err != nil {
+						t.Error(g.err)
+					}
+				})
 			}
+			pods.Wait()
 			w.wantCalls(t, calls)
+			// A store takes 12 calls at a time, so 20 take two rounds.
+			if took := time.Since(started); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
 		})
 	}
+}
+
+// Whoever looks at what is kept just before an answer comes, and at the flights
+// just after it, does not ask again.
+func TestSharing_NoGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, &scripted{}, nil)
+	const rounds, callers = 300, 16
+	for round := range rounds {
+		var pods sync.WaitGroup
+		for i := range callers {
+			req := pod(fmt.Sprint(i))
+			req.SecretProviderClass = fmt.Sprint(round)
+			pods.Go(func() {
+				if g := w.fetch(t.Context(), req); g.err != nil {
+					t.Error(g.err)
+				}
+			})
+		}
+		pods.Wait()
+	}
+	w.wantCalls(t, rounds)
+}
+
+// What was served from memory is not a provider's to release.
+func TestSharing_Release(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &scripted{}, nil)
+		w.want(t, pod("a"), "1", fromProvider)
+		w.want(t, pod("b"), "1", fromCache)
+		w.Release(t.Context(), "csi-b")
+		if got := w.provider.released; len(got) != 0 {
+			t.Errorf("the provider was told of %v", got)
+		}
+		w.Release(t.Context(), "csi-a")
+		if got := w.provider.released; len(got) != 1 || got[0] != "csi-a" {
+			t.Errorf("the provider was told of %v", got)
+		}
+	})
 }
 
 // Random pods that ask at random get what their own identity and class say, and

@@ -121,6 +121,26 @@ func TestStale_Age(t *testing.T) {
 	}
 }
 
+// A class that is changed goes by what it says now, whatever it said when the
+// answer came.
+func TestStale_ClassIsChanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, fail := failing()
+		w := newWorld(t, p, nil)
+		patient, strict := pod("a"), pod("b")
+		patient.Parameters["maxStale"] = "1h"
+		strict.Parameters["maxStale"] = "1m"
+		w.want(t, patient, "1", fromProvider)
+		fail(rpc.ReasonStoreUnavailable)
+		<-time.After(30 * time.Second)
+		w.want(t, strict, "1", stale)
+		<-time.After(30 * time.Second)
+		w.wantError(t, strict, rpc.ReasonStoreUnavailable)
+		w.want(t, patient, "1", stale)
+	})
+}
+
 // What a provider lets nobody have again is not kept for bad times either.
 func TestStale_Private(t *testing.T) {
 	t.Parallel()
@@ -209,9 +229,10 @@ func TestStale_StoreHangs(t *testing.T) {
 func TestNotModified(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		version := "1"
+		version, confirmed := "1", 0
 		p := &scripted{onFetch: func(_ int, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
 			if current := req.GetCurrentObjects(); len(current) == 1 && current[0].GetVersion() == version {
+				confirmed++
 				return &providerv1.FetchResponse{
 					NotModified: true, Sharing: secretv1.Sharing_SHARING_SERVICE_ACCOUNT, FreshFor: durationpb.New(time.Hour),
 				}, nil
@@ -226,6 +247,9 @@ func TestNotModified(t *testing.T) {
 			w.want(t, pod("newer"), "1", fromCache)
 		}
 		w.wantCalls(t, 4)
+		if confirmed != 3 {
+			t.Errorf("%d answers were confirmed, want 3", confirmed)
+		}
 
 		refresh := pod("a")
 		refresh.Refresh, refresh.CurrentObjects = true, []*secretv1.ObjectVersion{{Id: "password", Version: "1"}}
