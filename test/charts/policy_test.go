@@ -79,7 +79,8 @@ func TestPolicy_Rules(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(twoRules), &values); err != nil {
 		t.Fatal(err)
 	}
-	for name, hook := range map[string]bool{gatewayName + "-policy": false, gatewayName + "-policy-check": true} {
+	// The Job's weight is 0: what it reads comes before it.
+	for name, weight := range map[string]string{gatewayName + "-policy": "", gatewayName + "-policy-check": "-1"} {
 		kept := decode[corev1.ConfigMap](t, objects, "ConfigMap", name)
 		var got map[string]any
 		if err := yaml.Unmarshal([]byte(kept.Data["policy.yaml"]), &got); err != nil {
@@ -88,8 +89,8 @@ func TestPolicy_Rules(t *testing.T) {
 		if diff := cmp.Diff(values.Gateway.Policy, got); diff != "" || len(kept.Data) != 1 {
 			t.Errorf("%s has %d files, rules (-want +got):\n%s", name, len(kept.Data), diff)
 		}
-		if _, ok := kept.Annotations["helm.sh/hook"]; ok != hook {
-			t.Errorf("%s is made by a hook: %t", name, ok)
+		if got := kept.Annotations["helm.sh/hook-weight"]; got != weight {
+			t.Errorf("%s is made by a hook of weight %q, want %q", name, got, weight)
 		}
 	}
 	set := decode[appsv1.DaemonSet](t, objects, "DaemonSet", gatewayName)

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/postern-dev/postern/gateway/internal/policy/rules"
 	"github.com/postern-dev/postern/internal/daemon"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
@@ -78,30 +79,30 @@ func run(ctx context.Context, env daemon.Env, stdin io.Reader) error {
 }
 
 func (c *command) check(ctx context.Context) error {
-	source, err := c.read(c.file, maxSource)
+	source, err := c.read(c.file, rules.MaxSource)
 	if err != nil {
 		return err
 	}
-	rules, err := Compile(source)
+	compiled, err := rules.Compile(source)
 	if err != nil {
-		var problems *SourceError
+		var problems *rules.SourceError
 		if errors.As(err, &problems) {
 			return fmt.Errorf("the rules in %s are wrong:\n  %s", c.file, strings.Join(problems.Problems, "\n  "))
 		}
 		return err
 	}
-	fmt.Fprintf(&c.out, "%s: %d rules\n", c.file, len(rules.rules))
-	for i := range rules.rules {
+	fmt.Fprintf(&c.out, "%s: %d rules\n", c.file, len(compiled.List()))
+	for _, rule := range compiled.List() {
 		note := ""
-		if rules.rules[i].action == audit {
+		if rule.Audits {
 			note = " (audits only)"
 		}
-		fmt.Fprintf(&c.out, "  %s%s\n", rules.rules[i].name, note)
+		fmt.Fprintf(&c.out, "  %s%s\n", rule.Name, note)
 	}
 	if c.classes == "" {
 		return nil
 	}
-	return c.checkClasses(ctx, rules)
+	return c.checkClasses(ctx, compiled)
 }
 
 // read reads a file or standard input, and a byte more than it may have.
@@ -123,7 +124,7 @@ func (c *command) read(path string, limit int64) ([]byte, error) {
 }
 
 // checkClasses prints what the rules say of each class.
-func (c *command) checkClasses(ctx context.Context, rules *Rules) error {
+func (c *command) checkClasses(ctx context.Context, compiled *rules.Set) error {
 	content, err := c.read(c.classes, maxClasses)
 	if err != nil {
 		return err
@@ -137,18 +138,18 @@ func (c *command) checkClasses(ctx context.Context, rules *Rules) error {
 		req := class.request(c.serviceAccount)
 		fmt.Fprintf(&c.out, "%s/%s, provider %s: ", req.GetPod().GetNamespace(), req.GetSecretProviderClass(), req.GetProvider())
 		verdict := "allowed"
-		if err := rules.violations(ctx, req, func(v Violation) bool {
-			if !v.Audited {
-				verdict = fmt.Sprintf("refused by rule %q: %s", v.Rule, v.Explanation)
+		if err := compiled.Violations(ctx, req, func(v rules.Violation) bool {
+			if !v.Audits {
+				verdict = fmt.Sprintf("refused by rule %q: %s", v.Name, v.Explanation)
 				refused++
 				return false
 			}
-			verdict += fmt.Sprintf("; rule %q audits: %s", v.Rule, v.Explanation)
+			verdict += fmt.Sprintf("; rule %q audits: %s", v.Name, v.Explanation)
 			return true
 		}); err != nil {
 			return err
 		}
-		fmt.Fprintln(&c.out, clean(verdict))
+		fmt.Fprintln(&c.out, verdict)
 	}
 	if refused > 0 {
 		return fmt.Errorf("%d of %d SecretProviderClasses are refused", refused, len(classes))

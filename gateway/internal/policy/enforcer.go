@@ -1,3 +1,6 @@
+// Package policy holds the rules that are in force on this node, and asks them
+// before anything is fetched. They come from a file, which is read again when it
+// changes.
 package policy
 
 import (
@@ -14,6 +17,7 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/postern-dev/postern/gateway/internal/policy/rules"
 	"github.com/postern-dev/postern/internal/logkey"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
@@ -61,7 +65,7 @@ type Enforcer struct {
 
 // loaded are rules with their origin.
 type loaded struct {
-	rules  *Rules
+	rules  *rules.Set
 	at     time.Time
 	digest [sha256.Size]byte
 }
@@ -72,17 +76,17 @@ func Open(cfg Config) (*Enforcer, error) {
 		return nil, errors.New("policy: logger and meter are required")
 	}
 	e := &Enforcer{cfg: cfg}
-	first := &loaded{rules: &Rules{}}
+	first := &loaded{rules: &rules.Set{}}
 	if cfg.Path != "" {
 		source, err := readSource(cfg.Path)
 		if err != nil {
 			return nil, err
 		}
-		rules, err := Compile(source)
+		compiled, err := rules.Compile(source)
 		if err != nil {
 			return nil, fmt.Errorf("policy file %s: %w", cfg.Path, err)
 		}
-		first = &loaded{rules: rules, at: time.Now(), digest: sha256.Sum256(source)}
+		first = &loaded{rules: compiled, at: time.Now(), digest: sha256.Sum256(source)}
 	}
 	e.inForce.Store(first)
 	var err error
@@ -99,25 +103,25 @@ func readSource(path string) ([]byte, error) {
 		return nil, fmt.Errorf("open the policy file: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	source, err := io.ReadAll(io.LimitReader(file, maxSource+1))
+	source, err := io.ReadAll(io.LimitReader(file, rules.MaxSource+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the policy file: %w", err)
 	}
 	return source, nil
 }
 
-// Check returns nil for a fetch that the rules in force allow; see [Rules.Check].
+// Check returns nil for a fetch that the rules in force allow; see [rules.Set.Check].
 // It counts and logs what they find.
 func (e *Enforcer) Check(ctx context.Context, req *gatewayv1.FetchRequest) error {
 	var denied error
-	err := e.inForce.Load().rules.violations(ctx, req, func(v Violation) bool {
+	err := e.inForce.Load().rules.Violations(ctx, req, func(v rules.Violation) bool {
 		e.metrics.violated(ctx, v)
-		if !v.Audited {
-			denied = v.denial(req)
+		if !v.Audits {
+			denied = v.Denial(req)
 			return false
 		}
 		e.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "a policy rule that only audits would refuse a fetch",
-			slog.String(logkey.Rule, v.Rule),
+			slog.String(logkey.Rule, v.Name),
 			slog.String(logkey.Reason, v.Explanation),
 			slog.String(logkey.Provider, req.GetProvider()),
 			slog.String(logkey.Namespace, req.GetPod().GetNamespace()),
@@ -150,25 +154,23 @@ func (e *Enforcer) reload(ctx context.Context) {
 		return
 	}
 	digest := sha256.Sum256(source)
-	switch {
-	case digest == e.inForce.Load().digest:
+	if digest == e.inForce.Load().digest {
 		if e.failure != "" {
 			e.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "the policy file has the rules in force again")
 		}
 		e.failure = ""
 		return
-	case e.failure != "" && digest == e.seen:
-		return // said already
 	}
-	rules, err := Compile(source)
+	compiled, err := rules.Compile(source)
 	if err != nil {
 		e.failLocked(ctx, digest, err)
 		return
 	}
-	e.inForce.Store(&loaded{rules: rules, at: time.Now(), digest: digest})
+	e.inForce.Store(&loaded{rules: compiled, at: time.Now(), digest: digest})
 	e.failure = ""
 	e.metrics.reloaded(ctx, outcomeOK)
-	e.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "new policy rules are in force", slog.Int(logkey.Count, len(rules.rules)))
+	e.metrics.begin(ctx, compiled.List())
+	e.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "new policy rules are in force", slog.Int(logkey.Count, len(compiled.List())))
 }
 
 // failLocked remembers and tells, once for each content, why the file's rules

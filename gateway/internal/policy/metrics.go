@@ -7,6 +7,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/postern-dev/postern/gateway/internal/policy/rules"
 )
 
 // The attributes of what is measured. The first is bounded by the file's rules.
@@ -58,14 +60,25 @@ func newMetrics(meter metric.Meter, status func() Status) (*metrics, error) {
 	return &m, nil
 }
 
-func (m *metrics) violated(ctx context.Context, v Violation) {
+func (m *metrics) violated(ctx context.Context, v rules.Violation) {
 	counter := m.denials
-	if v.Audited {
+	if v.Audits {
 		counter = m.audits
 	}
-	counter.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(ruleKey.String(v.Rule))))
+	counter.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(ruleKey.String(v.Name))))
 }
 
 func (m *metrics) reloaded(ctx context.Context, outcome string) {
 	m.reloads.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(outcomeKey.String(outcome))))
+}
+
+// begin makes the series of rules, at 0 for those that nothing has broken yet.
+func (m *metrics) begin(ctx context.Context, list []rules.Rule) {
+	for _, rule := range list {
+		counter := m.denials
+		if rule.Audits {
+			counter = m.audits
+		}
+		counter.Add(ctx, 0, metric.WithAttributeSet(attribute.NewSet(ruleKey.String(rule.Name))))
+	}
 }

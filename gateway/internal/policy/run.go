@@ -26,6 +26,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	e.metrics.begin(ctx, e.inForce.Load().rules.List())
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		e.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot watch the policy file; it is looked at every 30 seconds instead",
@@ -57,7 +58,8 @@ func (e *Enforcer) look(ctx context.Context, watcher *fsnotify.Watcher) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(lookInterval):
-		case <-failures: // most likely an overflow: events are lost, so look
+		case err := <-failures: // most likely an overflow: events are lost, so look
+			e.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "watching the policy file failed", slog.String(logkey.Error, err.Error()))
 		case <-events:
 			if !settle(ctx, events) {
 				return nil

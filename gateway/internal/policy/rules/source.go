@@ -1,4 +1,4 @@
-package policy
+package rules
 
 import (
 	"bytes"
@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// maxSource is the size of a file, and maxRules how many rules are in it at
-	// most: a ConfigMap's size, and what nobody can oversee any more.
-	maxSource = 1 << 20
-	maxRules  = 256
+	// MaxSource is the size of a file in bytes at most: that of a ConfigMap.
+	MaxSource = 1 << 20
+	// maxRules is how many rules there are at most: what nobody can oversee.
+	maxRules = 256
 	// maxMessage is the length of a rule's message.
 	maxMessage = 1024
 )
@@ -73,27 +73,50 @@ type text struct {
 
 // reader reads a file of rules, and collects what is wrong with it.
 type reader struct {
-	problems []string
+	problems []problem
+}
+
+// problem is what is wrong in a line; 0 is the file itself.
+type problem struct {
+	line int
+	text string
 }
 
 func (r *reader) failf(line int, format string, args ...any) {
-	r.problems = append(r.problems, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
+	p := problem{line: line, text: fmt.Sprintf(format, args...)}
+	if line > 0 {
+		p.text = fmt.Sprintf("line %d: %s", line, p.text)
+	}
+	r.problems = append(r.problems, p)
+}
+
+// err is a [*SourceError], or nil if nothing is wrong.
+func (r *reader) err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	e := &SourceError{Problems: make([]string, len(r.problems))}
+	for i, p := range r.problems {
+		e.Problems[i] = p.text
+	}
+	return e
 }
 
 // read returns the rules of a file.
 func (r *reader) read(source []byte) []ruleSource {
-	if len(source) > maxSource {
-		r.problems = append(r.problems, fmt.Sprintf("the file has more than %d bytes", maxSource))
+	if len(source) > MaxSource {
+		r.failf(0, "the file has more than %d bytes", MaxSource)
 		return nil
 	}
 	root, err := document(source)
 	if err != nil {
-		r.problems = append(r.problems, err.Error())
+		r.failf(0, "%s", err.Error())
 		return nil
 	}
 	const form = `write "rules:" and a list of rules below it, or "rules: []" to allow every fetch`
 	if root == nil {
-		r.problems = append(r.problems, "the file is empty: "+form)
+		r.failf(0, "the file is empty: %s", form)
 		return nil
 	}
 	if root.Kind != yaml.MappingNode {

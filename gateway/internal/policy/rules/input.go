@@ -1,4 +1,4 @@
-package policy
+package rules
 
 import (
 	"reflect"
@@ -7,6 +7,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 
+	"github.com/postern-dev/postern/gateway/internal/policy/objects"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
 
@@ -49,19 +50,19 @@ type (
 
 // variables declares them.
 func variables() []cel.EnvOption {
-	object := func(name string) *cel.Type { return cel.ObjectType("policy." + name) }
+	class := func(name string) *cel.Type { return cel.ObjectType("rules." + name) }
 	return []cel.EnvOption{
 		ext.NativeTypes(
 			ext.ParseStructTags(true),
 			reflect.TypeFor[Pod](), reflect.TypeFor[ServiceAccount](), reflect.TypeFor[SecretProviderClass](), reflect.TypeFor[Node](),
 		),
-		cel.Variable(variablePod, object("Pod")),
-		cel.Variable(variableServiceAccount, object("ServiceAccount")),
+		cel.Variable(variablePod, class("Pod")),
+		cel.Variable(variableServiceAccount, class("ServiceAccount")),
 		cel.Variable(variableProvider, cel.StringType),
-		cel.Variable(variableSecretProviderClass, object("SecretProviderClass")),
+		cel.Variable(variableSecretProviderClass, class("SecretProviderClass")),
 		cel.Variable(variableParameters, cel.MapType(cel.StringType, cel.StringType)),
 		cel.Variable(variableObjects, cel.ListType(cel.MapType(cel.StringType, cel.DynType))),
-		cel.Variable(variableNode, object("Node")),
+		cel.Variable(variableNode, class("Node")),
 	}
 }
 
@@ -75,6 +76,8 @@ type input struct {
 	parameters     map[string]string
 	// size is that of all parameters.
 	size int
+	// cost is what was spent on expressions so far.
+	cost uint64
 	// objects are parsed when the first expression asks for them.
 	objects ref.Val
 }
@@ -117,7 +120,7 @@ func (in *input) ResolveName(name string) (any, bool) {
 		return in.node, true
 	case variableObjects:
 		if in.objects == nil {
-			in.objects = parseObjects(in.parameters)
+			in.objects = objects.Parse(in.parameters)
 		}
 		return in.objects, true
 	default:

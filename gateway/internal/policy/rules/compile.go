@@ -1,4 +1,4 @@
-package policy
+package rules
 
 import (
 	"cmp"
@@ -18,8 +18,11 @@ const (
 	// maxNesting is how deep comprehensions (all, exists, map) are nested.
 	maxNesting = 3
 	// maxCost is what one evaluation may cost, in CEL's units: a step of a loop
-	// costs some five, and takes some microseconds.
+	// costs some five, and takes two microseconds.
 	maxCost = 50_000
+	// maxTotalCost is what all rules of a fetch may cost, before the last of them
+	// is asked.
+	maxTotalCost = 4 * maxCost
 	// maxRange is the longest list that lists.range makes.
 	maxRange = 1_000
 	// interruptFrequency is after how many steps of a comprehension the context
@@ -29,11 +32,14 @@ const (
 
 // Compile reads rules and checks them whole. The error is a [*SourceError] with
 // all that is wrong.
-func Compile(source []byte) (*Rules, error) {
+func Compile(source []byte) (*Set, error) {
 	var r reader
 	sources := r.read(source)
 	if len(sources) == 0 { // nothing of CEL is made for nothing
-		return &Rules{}, r.err()
+		if err := r.err(); err != nil {
+			return nil, err
+		}
+		return &Set{}, nil
 	}
 	env, err := newEnv()
 	if err != nil {
@@ -47,14 +53,7 @@ func Compile(source []byte) (*Rules, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	return &Rules{rules: rules}, nil
-}
-
-func (r *reader) err() error {
-	if len(r.problems) == 0 {
-		return nil
-	}
-	return &SourceError{Problems: r.problems}
+	return &Set{rules: rules}, nil
 }
 
 // newEnv returns the dialect: what Kubernetes' admission policies have of the

@@ -1,8 +1,15 @@
-package policy
+// Package objects reads the lists of objects in the parameters of
+// SecretProviderClasses, for rules that look at them.
+//
+// What could be read in two ways is an error, so that no rule looks at one thing
+// and the provider at another: both parameters at once, a field that is there
+// twice, anchors, tags of YAML, a second document.
+package objects
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 
@@ -15,24 +22,22 @@ import (
 // maxDepth is how deep objects may be nested; what is deeper cannot be checked.
 const maxDepth = 8
 
-// objectParameters are the parameters that hold a provider's list of objects:
+// listParameters are the parameters that hold a provider's list of objects:
 // gcp calls it secrets, and the others objects.
-func objectParameters() []string { return []string{"objects", "secrets"} }
+func listParameters() []string { return []string{"objects", "secrets"} }
 
-// parseObjects returns the list of objects that a provider is asked for, as the
-// provider will read it, or an error value. What could be read in two ways is an
-// error, so that no rule looks at one thing and the provider at another: both
-// parameters at once, a key that is there twice, aliases, tags of YAML.
-func parseObjects(parameters map[string]string) ref.Val {
+// Parse returns the list of objects that a provider is asked for as CEL's value,
+// or an error value with an [*Error].
+func Parse(parameters map[string]string) ref.Val {
 	var found []string
-	for _, name := range objectParameters() {
+	for _, name := range listParameters() {
 		if _, ok := parameters[name]; ok {
 			found = append(found, name)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return unreadable("there is no parameter " + strings.Join(objectParameters(), " or "))
+		return unreadable("there is no parameter " + strings.Join(listParameters(), " or "))
 	case 1:
 	default:
 		return unreadable("there are the parameters " + strings.Join(found, " and ") + ", of which only one can be checked")
@@ -44,12 +49,14 @@ func parseObjects(parameters map[string]string) ref.Val {
 	return types.NewRefValList(types.DefaultTypeAdapter, list)
 }
 
-// objectsError says why the objects cannot be checked. Its text holds no value.
-type objectsError struct{ why string }
+// Error says why the objects cannot be checked. Its text holds no value of
+// theirs.
+type Error struct{ why string }
 
-func (e *objectsError) Error() string { return e.why }
+// Error implements error.
+func (e *Error) Error() string { return e.why }
 
-func unreadable(why string) ref.Val { return types.WrapErr(&objectsError{why: why}) }
+func unreadable(why string) ref.Val { return types.WrapErr(&Error{why: why}) }
 
 // parseList parses a list of mappings, or a mapping of "array" to a list of
 // texts that each hold a mapping, as azure has it.
@@ -90,13 +97,18 @@ func parseList(source string) ([]ref.Val, error) {
 	return list, nil
 }
 
-// parseYAML returns the one document of a text.
+// parseYAML returns the one document of a text. An error does not quote it.
 func parseYAML(source string) (*yaml.Node, error) {
-	root, err := document([]byte(source))
-	switch {
-	case err != nil:
-		return nil, errors.New("it is not the YAML of one document") // the cause may quote it
-	case root == nil:
+	decoder := yaml.NewDecoder(strings.NewReader(source))
+	var first, second yaml.Node
+	switch err := decoder.Decode(&first); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("it is empty")
+	case err != nil || !errors.Is(decoder.Decode(&second), io.EOF):
+		return nil, errors.New("it is not the YAML of one document")
+	}
+	root := first.Content[0]
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
 		return nil, errors.New("it is empty")
 	}
 	return root, nil
@@ -161,7 +173,7 @@ func convertMapping(node *yaml.Node, depth int) (ref.Val, error) {
 	written := make(map[string]string, len(node.Content)/2)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key := node.Content[i]
-		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Anchor != "" || key.Style&yaml.TaggedStyle != 0 {
+		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" || key.Anchor != "" {
 			return nil, fmt.Errorf("line %d: a field's name is no plain text", key.Line)
 		}
 		if _, twice := written[fold(key.Value)]; twice {

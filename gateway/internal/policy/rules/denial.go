@@ -1,4 +1,4 @@
-package policy
+package rules
 
 import (
 	"context"
@@ -8,8 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"cel.dev/cel-go/interpreter"
-
+	"github.com/postern-dev/postern/gateway/internal/policy/objects"
 	"github.com/postern-dev/postern/internal/rpc"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
@@ -21,16 +20,20 @@ const MetadataRule = "rule"
 // names of others, and is not for whoever asks.
 const unexplained = "ask whoever runs the cluster what it allows"
 
-var errNoBool = errors.New("the result is no bool")
+// What an evaluation may come to, beside errors of CEL.
+var (
+	errNoBool    = errors.New("the result is no bool")
+	errTooCostly = errors.New("that costs too much")
+)
 
-// denial is what the driver, and with it the pod's event, is told.
-func (v *Violation) denial(req *gatewayv1.FetchRequest) error {
+// Denial is an [*rpc.Error]: what the driver, and with it the pod's event, is told.
+func (v *Violation) Denial(req *gatewayv1.FetchRequest) error {
 	return &rpc.Error{
 		Reason: rpc.ReasonPolicyDenied,
 		Message: fmt.Sprintf("policy rule %q refuses SecretProviderClass %s/%s for service account %s: %s",
-			v.Rule, req.GetPod().GetNamespace(), req.GetSecretProviderClass(), req.GetPod().GetServiceAccount().GetName(), v.Explanation),
+			v.Name, req.GetPod().GetNamespace(), req.GetSecretProviderClass(), req.GetPod().GetServiceAccount().GetName(), v.Explanation),
 		Metadata: map[string]string{
-			MetadataRule:                    v.Rule,
+			MetadataRule:                    v.Name,
 			rpc.MetadataProvider:            req.GetProvider(),
 			rpc.MetadataSecretProviderClass: req.GetSecretProviderClass(),
 		},
@@ -41,8 +44,8 @@ func (v *Violation) denial(req *gatewayv1.FetchRequest) error {
 func (r *rule) explain(ctx context.Context, in *input) string {
 	message := r.message
 	if r.messageExpression != nil {
-		if value, _, err := r.messageExpression.program.ContextEval(ctx, in); err == nil {
-			text, _ := value.Value().(string) // it was compiled as one
+		if value, err := r.messageExpression.evaluate(ctx, in); err == nil {
+			text, _ := value.(string) // it was compiled as one
 			message = clean(text)
 		}
 	}
@@ -57,17 +60,14 @@ func (r *rule) explain(ctx context.Context, in *input) string {
 func unevaluated(field string, e *expression, err error) string {
 	const noKey = "no such key: "
 	because := "an operation is not possible with the values that are there"
-	var objects *objectsError
-	var cancelled interpreter.EvalCancelledError
+	var unreadable *objects.Error
 	text := err.Error()
 	at := strings.LastIndex(text, noKey)
 	switch {
-	case errors.As(err, &objects):
-		because = objects.why
-	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
-		because = "that costs too much"
-	case errors.Is(err, context.DeadlineExceeded):
-		because = "that takes too long"
+	case errors.As(err, &unreadable):
+		because = unreadable.Error()
+	case errors.Is(err, errTooCostly):
+		because = errTooCostly.Error()
 	case at >= 0:
 		because = "something that it asks for is not there"
 		if key := text[at+len(noKey):]; e.names(key) {
@@ -81,7 +81,16 @@ func unevaluated(field string, e *expression, err error) string {
 
 // names reports whether a key is one that the expression itself asks for.
 func (e *expression) names(key string) bool {
-	return strings.Contains(e.source, "."+key) || strings.Contains(e.source, "'"+key+"'") || strings.Contains(e.source, `"`+key+`"`)
+	for rest := e.source; ; {
+		_, after, found := strings.Cut(rest, "."+key)
+		if !found {
+			return strings.Contains(e.source, "'"+key+"'") || strings.Contains(e.source, `"`+key+`"`)
+		}
+		if next, _ := utf8.DecodeRuneInString(after); next != '_' && !unicode.IsLetter(next) && !unicode.IsDigit(next) {
+			return key != ""
+		}
+		rest = after
+	}
 }
 
 // clean makes a text fit for one line of a log, an event or an error.
