@@ -27,6 +27,8 @@ import (
 const (
 	service = "postern-driver"
 	scope   = "github.com/postern-dev/postern/driver"
+	// settleDelay is longer than it takes to mount the volumes of a full node.
+	settleDelay = 500 * time.Millisecond
 	// readyTimeout bounds how long a readiness check waits for the gateway.
 	readyTimeout = 2 * time.Second
 )
@@ -230,7 +232,9 @@ func newSurroundings(f *flags, logger *slog.Logger) (surroundings, error) {
 	if err != nil {
 		return surroundings{}, err
 	}
-	recorder, err := podstatus.New(podstatus.Config{Node: f.nodeID, Statuses: client, Events: client, Logger: logger})
+	recorder, err := podstatus.New(podstatus.Config{
+		Node: f.nodeID, Statuses: client, Events: client, Logger: logger, Settle: settleDelay,
+	})
 	return surroundings{classes: client, cluster: client, nodes: client, recorder: recorder}, err
 }
 

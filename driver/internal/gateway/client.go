@@ -50,9 +50,10 @@ type Config struct {
 // A gateway that is replaced tells so (GOAWAY): the calls that it has go on
 // there, and all others go to whoever listens at the socket's path by then.
 type Client struct {
-	socket string
-	conn   *grpc.ClientConn
-	api    gatewayv1.GatewayServiceClient
+	socket       string
+	conn         *grpc.ClientConn
+	api          gatewayv1.GatewayServiceClient
+	descriptions descriptions
 }
 
 // New returns a client. It does not connect.
@@ -118,14 +119,22 @@ func (c *Client) Status(ctx context.Context) (*gatewayv1.StatusResponse, error) 
 	return response, err
 }
 
-// Describe tells what a provider needs; it waits for the provider.
+// Describe tells what a provider needs; it waits for the provider. What it said
+// within the last second is not asked again: a node that starts many pods at
+// once asks once.
 func (c *Client) Describe(ctx context.Context, provider string) (*providerv1.DescribeResponse, error) {
+	if known, ok := c.descriptions.recent(provider); ok {
+		return known, nil
+	}
 	var description *providerv1.DescribeResponse
 	err := c.call(ctx, func(ctx context.Context) error {
 		response, err := c.api.Describe(ctx, &gatewayv1.DescribeRequest{Provider: provider})
 		description = response.GetDescription()
 		return err
 	})
+	if err == nil {
+		c.descriptions.keep(provider, description)
+	}
 	return description, err
 }
 

@@ -78,6 +78,10 @@ type Config struct {
 	Statuses Statuses
 	Events   Events
 	Logger   *slog.Logger
+	// Settle is how long what is new waits to be written: a node that starts
+	// many pods at once mounts first and tells then, and of what changes quickly
+	// only the last state is told.
+	Settle time.Duration
 }
 
 // Recorder writes statuses and events.
@@ -107,7 +111,7 @@ func New(cfg Config) (*Recorder, error) {
 	}
 	return &Recorder{
 		logger:   cfg.Logger,
-		queue:    newQueue(cfg.Logger),
+		queue:    newQueue(cfg.Logger, cfg.Settle),
 		statuses: newStatusWriter(cfg.Statuses, cfg.Node),
 		events:   newEventWriter(cfg.Events, cfg.Node),
 	}, nil

@@ -56,7 +56,9 @@ type item struct {
 //  2. At most maxQueued keys are queued; a new one beyond that is refused.
 //  3. No task runs before run and none after it.
 type queue struct {
-	logger  *slog.Logger
+	logger *slog.Logger
+	// settle is how long a first attempt waits.
+	settle  time.Duration
 	wake    chan struct{}
 	slots   chan struct{}
 	running sync.WaitGroup
@@ -67,16 +69,17 @@ type queue struct {
 	closing bool
 }
 
-func newQueue(logger *slog.Logger) *queue {
+func newQueue(logger *slog.Logger, settle time.Duration) *queue {
 	return &queue{
 		logger: logger,
+		settle: settle,
 		wake:   make(chan struct{}, 1),
 		slots:  make(chan struct{}, writers),
 		byKey:  make(map[string]*item),
 	}
 }
 
-// put queues the task to run as soon as possible, in place of one that waits.
+// put queues the task to run after settle, in place of one that waits.
 // It never blocks, and tells whether there was room.
 func (q *queue) put(key string, t task) bool {
 	q.mu.Lock()
@@ -94,7 +97,7 @@ func (q *queue) put(key string, t task) bool {
 	case len(q.byKey) >= maxQueued || q.closing:
 		return false
 	}
-	added := &item{key: key, task: t, due: time.Now()}
+	added := &item{key: key, task: t, due: time.Now().Add(q.settle)}
 	q.byKey[key] = added
 	q.push(added)
 	return true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,7 @@ import (
 
 func TestQueue_IsBounded(t *testing.T) {
 	t.Parallel()
-	q := newQueue(slog.New(slog.DiscardHandler))
+	q := newQueue(slog.New(slog.DiscardHandler), 0)
 	nothing := func(context.Context) error { return nil }
 	for i := range maxQueued {
 		if !q.put(fmt.Sprint(i), nothing) {
@@ -35,7 +36,7 @@ func TestQueue_IsBounded(t *testing.T) {
 func TestQueue_OneTaskPerKeyConcurrentSafe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(slog.New(slog.DiscardHandler))
+		q := newQueue(slog.New(slog.DiscardHandler), 0)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { q.run(ctx); close(ended) }()
@@ -70,7 +71,7 @@ func TestQueue_OneTaskPerKeyConcurrentSafe(t *testing.T) {
 func TestQueue_DropWhileRunning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(slog.New(slog.DiscardHandler))
+		q := newQueue(slog.New(slog.DiscardHandler), 0)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { q.run(ctx); close(ended) }()
@@ -130,4 +131,36 @@ func TestEventWriter_IsBounded(t *testing.T) {
 	if _, due := w.note(Event{Pod: Pod{UID: "new"}, Reason: ReasonMountFailed}, now.Add(seriesWindow)); !due || len(w.series) != 1 {
 		t.Errorf("after the window: due %v, %d kept; want it due and the others gone", due, len(w.series))
 	}
+}
+
+// What is new waits for a moment, and of what comes meanwhile the last is
+// written, when the first is due.
+func TestQueue_Settles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(slog.New(slog.DiscardHandler), time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			q.run(ctx)
+		}()
+		started := time.Now()
+		var written []string
+		write := func(state string) task {
+			return func(context.Context) error {
+				written = append(written, fmt.Sprintf("%s after %v", state, time.Since(started)))
+				return nil
+			}
+		}
+		q.put("volume", write("first"))
+		<-time.After(900 * time.Millisecond)
+		q.put("volume", write("second"))
+		<-time.After(time.Second)
+		cancel()
+		<-done
+		if want := []string{"second after 1s"}; !slices.Equal(written, want) {
+			t.Errorf("written: %q, want %q", written, want)
+		}
+	})
 }
