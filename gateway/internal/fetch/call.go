@@ -136,10 +136,10 @@ func (c *call) learn(brought *answer.Answer) {
 }
 
 // ask calls the provider within its budget. While the store asks to slow down
-// it asks again, at the pace that the budget allows. inKept says that there is
+// it asks again, at the pace that the budget allows. hasKept says that there is
 // a kept answer to fall back to, so that a provider that is not there is not
 // waited for as long as the caller would.
-func (c *call) ask(ctx context.Context, req *gatewayv1.FetchRequest, inKept bool) (*providerv1.FetchResponse, error) {
+func (c *call) ask(ctx context.Context, req *gatewayv1.FetchRequest, hasKept bool) (*providerv1.FetchResponse, error) {
 	// The waiters' own deadline comes a little later, so that they hear how it
 	// ended, and so does the budget.
 	ctx, cancel := rpc.WithMargin(ctx, registry.Margin)
@@ -147,7 +147,7 @@ func (c *call) ask(ctx context.Context, req *gatewayv1.FetchRequest, inKept bool
 	patience := time.Now().Add(throttlePatience)
 	var throttled error
 	for {
-		if err := c.await(ctx, inKept); err != nil {
+		if err := c.await(ctx, hasKept); err != nil {
 			return nil, inTime(ctx, err)
 		}
 		leave, err := c.enter(ctx, throttled != nil, patience)
@@ -181,8 +181,8 @@ func inTime(ctx context.Context, err error) error {
 
 // await waits until there is an instance to call, so that nobody takes a place
 // in the budget for nothing.
-func (c *call) await(ctx context.Context, inKept bool) error {
-	if inKept && !c.flow.req.GetRefresh() {
+func (c *call) await(ctx context.Context, hasKept bool) error {
+	if hasKept && !c.flow.req.GetRefresh() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.flow.fetcher.cfg.CallTimeout)
 		defer cancel()
