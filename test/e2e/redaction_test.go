@@ -47,6 +47,11 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 		canaries["a secret"+secret] = secret
 		canaries["a secret in base64"+secret] = strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(secret)), "=")
 	}
+	eventually(t, "events tell of the pods", func() bool {
+		events, err := servers.API.Client.CoreV1().Events(namespace).List(t.Context(), metav1.ListOptions{})
+		must(t, err)
+		return len(events.Items) >= 2
+	})
 	n.collect(t, told, namespace)
 	for where, text := range told {
 		for what, canary := range canaries {

@@ -167,27 +167,30 @@ func TestStates(t *testing.T) {
 		"asks to slow down for good": `
 			call RATE_LIMITED
 			is throttled 8
-			wait 499ms
+			wait 124ms
 			is throttled 8
 			wait 1ms
 			call RATE_LIMITED
 			is throttled 4
-			wait 1s
+			wait 250ms
 			call RATE_LIMITED
 			is throttled 2
+			wait 500ms
+			call RATE_LIMITED
+			is throttled 1
+			wait 1s
+			call RATE_LIMITED
+			is throttled 1
 			wait 2s
 			call RATE_LIMITED
 			is throttled 1
-			wait 4s
-			call RATE_LIMITED
-			is throttled 1
-			wait 7999ms
+			wait 1999ms
 			is throttled 1
 			wait 1ms
 			call ok
 			is closed 2
 			call RATE_LIMITED
-			wait 500ms
+			wait 125ms
 			is closed 1`,
 		"asks many to slow down": `
 			begin a b c d e

@@ -7,10 +7,15 @@ import (
 const (
 	// tolerated is how many failures in a row open a breaker.
 	tolerated = 5
-	// firstPause and lastPause bound the pauses of a store that fails or asks
-	// to slow down, which double each time.
+	// firstPause and lastPause bound the pauses of a store that fails, which
+	// double each time.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
+	// firstThrottle and lastThrottle bound those of a store that asks to slow
+	// down and does not say for how long: it works, and fewer calls are made of
+	// it anyway.
+	firstThrottle = 250 * time.Millisecond
+	lastThrottle  = 4 * time.Second
 	// longestPause bounds what a store itself asks for: a mistake in it does
 	// not shut a store off for hours.
 	longestPause = 5 * time.Minute
@@ -136,7 +141,7 @@ func (s *store) onThrottle(l *Leave, o outcome, now time.Time) {
 	s.shrunkAt = s.begun
 	s.throttles++
 	s.window = max(1, s.window/2)
-	s.pause(now, s.backoff(s.throttles))
+	s.pause(now, s.jittered(doubled(firstThrottle, lastThrottle, s.throttles)))
 }
 
 func (s *store) onFailure(l *Leave, o outcome, now time.Time) {
@@ -152,7 +157,7 @@ func (s *store) onFailure(l *Leave, o outcome, now time.Time) {
 	s.opens++
 	s.openedAt = s.begun
 	s.pause(now, o.retryAfter)
-	s.pause(now, s.backoff(s.opens))
+	s.pause(now, s.jittered(doubled(firstPause, lastPause, s.opens)))
 }
 
 // works forgets failures. A breaker that closes leaves a window of one.
@@ -171,13 +176,15 @@ func (s *store) pause(now time.Time, d time.Duration) {
 	}
 }
 
-// backoff is the nth pause in a row. Half of it is left to chance, so that the
-// nodes of a cluster do not come back together.
-func (s *store) backoff(n int) time.Duration {
-	d := lastPause
-	if n < 6 {
-		d = min(firstPause<<(n-1), lastPause)
-	}
+// doubled is the nth pause in a row.
+func doubled(first, last time.Duration, n int) time.Duration {
+	const mostDoublings = 10 // beyond last, and far from an overflow
+	return min(first<<min(n-1, mostDoublings), last)
+}
+
+// jittered leaves half of a pause to chance, so that the nodes of a cluster do
+// not come back together.
+func (s *store) jittered(d time.Duration) time.Duration {
 	return d/2 + time.Duration(s.jitter()*float64(d/2))
 }
 
