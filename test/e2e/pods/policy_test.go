@@ -35,7 +35,14 @@ func testPolicy(t *testing.T) {
 	})
 	must(t, shared.postern.Upgrade(t.Context(), rule("secretProviderClass.name != 'nobody'")...))
 	n.start(n.pod("before", "forbidden"))
-	gateways := podsOfParts(t)["gateway"]
+	var gateways []string
+	eventually(t, time.Minute, "the gateway without rules to be gone", func(ctx context.Context) error {
+		parts, err := listParts(ctx)
+		if gateways = parts["gateway"]; err == nil && len(gateways) != 1 {
+			err = fmt.Errorf("there are %v", gateways)
+		}
+		return err
+	})
 
 	err := shared.postern.Upgrade(t.Context(), rule("secretProviderClass.nam != 'forbidden'")...)
 	if err == nil || !strings.Contains(err.Error(), "some-classes") || !strings.Contains(err.Error(), "nam") {

@@ -202,23 +202,36 @@ func volumePath(pod *corev1.Pod, volume string) string {
 // podPath is the node's directory of a pod.
 func podPath(pod *corev1.Pod) string { return "/var/lib/kubelet/pods/" + string(pod.UID) }
 
-// files returns the files of a volume, as the node has them.
+// files returns the files of a volume, as the node has them, by their paths.
 func files(pod *corev1.Pod, volume string) (map[string]string, error) {
+	contents := map[string]string{}
+	read := func(dir, name string) error {
+		file, err := os.ReadFile(filepath.Join(dir, name))
+		contents[name] = string(file)
+		return err
+	}
 	dir := shared.cluster.NodePath(volumePath(pod, volume))
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	contents := map[string]string{}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), "..") {
+		name := entry.Name()
+		if strings.HasPrefix(name, "..") {
 			continue
 		}
-		file, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		below, err := os.ReadDir(filepath.Join(dir, name)) // a link to a file or to a directory
 		if err != nil {
-			return nil, err
+			if err := read(dir, name); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		contents[entry.Name()] = string(file)
+		for _, file := range below {
+			if err := read(dir, filepath.Join(name, file.Name())); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return contents, nil
 }

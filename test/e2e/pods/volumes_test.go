@@ -61,7 +61,9 @@ func testSeveralVolumes(t *testing.T) {
 func testStatefulSet(t *testing.T) {
 	t.Parallel()
 	n := newTenant(t, map[string]any{"password": "old"})
-	n.class("app", "password")
+	spec := n.vaultSpec("password")
+	spec["parameters"].(map[string]any)["maxAge"] = "0" // its next pod comes within seconds
+	n.apply("v1", "app", spec)
 	template := n.pod("", "app")
 	_, err := shared.client.AppsV1().StatefulSets(n.namespace).Create(t.Context(), &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "db"},
