@@ -33,7 +33,7 @@ func storm(ctx context.Context, e *environment) (Result, error) {
 func thousand(ctx context.Context, e *environment) (Result, error) {
 	w := workload{name: "thousand", volumes: e.sizes.thousand, accounts: 1, latency: e.sizes.latency}
 	p, err := both(ctx, e, options{}, func(ctx context.Context, s *side) (mounted, error) {
-		return e.mountAll(ctx, s, w, e.sizes.thousandAtOnce, 1)
+		return e.mountAll(ctx, s, w, e.sizes.thousandAtOnce, e.sizes.thousandRuns)
 	})
 	if err != nil {
 		return Result{}, err
@@ -86,6 +86,9 @@ func (e *environment) mount(ctx context.Context, s *side, w workload, atOnce int
 	return r, c, e.remove(ctx, s, p)
 }
 
+// roundsTime is after which no further round begins: upstream's take long.
+const roundsTime = 25 * time.Second
+
 // republished is what came of calls for mounted volumes.
 type republished struct {
 	due, notDue           time.Duration
@@ -127,7 +130,7 @@ func (e *environment) republish(ctx context.Context, s *side) (republished, erro
 		return r, err
 	}
 	var took []time.Duration
-	for range e.sizes.rounds {
+	for start := time.Now(); len(took) < e.sizes.rounds && time.Since(start) < roundsTime; {
 		t, n, err := s.round(ctx, p)
 		if err != nil {
 			return r, err

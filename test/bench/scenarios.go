@@ -11,8 +11,8 @@ type sizes struct {
 	latency time.Duration
 	// runs of a storm, of which the median counts.
 	storm, runs int
-	// thousand volumes, some at once.
-	thousand, thousandAtOnce int
+	// thousand volumes, some at once, several times.
+	thousand, thousandAtOnce, thousandRuns int
 	// rounds of calls for mounted volumes, of which the median counts.
 	republish, rounds int
 	// interval after which the volumes of those rounds are due.
@@ -38,8 +38,8 @@ func full() sizes {
 	return sizes{
 		latency: 50 * time.Millisecond,
 		storm:   110, runs: 5,
-		thousand: 1000, thousandAtOnce: 250,
-		republish: 110, rounds: 3, interval: 5 * time.Second,
+		thousand: 1000, thousandAtOnce: 250, thousandRuns: 3,
+		republish: 110, rounds: 20, interval: 5 * time.Second,
 		limited: 110, limit: 20,
 		empty: 20,
 		hour:  110, accounts: 5, minutes: 15, minute: 2 * time.Second,
@@ -53,7 +53,7 @@ func quick() sizes {
 	return sizes{
 		latency: time.Millisecond,
 		storm:   8, runs: 2,
-		thousand: 12, thousandAtOnce: 4,
+		thousand: 12, thousandAtOnce: 4, thousandRuns: 1,
 		republish: 4, rounds: 2, interval: 4 * time.Second,
 		limited: 6, limit: 3,
 		empty: 3,
@@ -84,7 +84,7 @@ func scenarios(z sizes) []scenario {
 		{
 			name:  "thousand",
 			title: fmt.Sprintf("%d volumes, %d at a time", z.thousand, z.thousandAtOnce),
-			about: "The same with more volumes than a node is made for.",
+			about: fmt.Sprintf("The same with more volumes than a node is made for. Times are the medians of %d runs.", z.thousandRuns),
 			run:   thousand,
 		},
 		{
@@ -92,9 +92,9 @@ func scenarios(z sizes) []scenario {
 			title: fmt.Sprintf("a round of calls for %d mounted volumes", z.republish),
 			about: fmt.Sprintf("Kubelet repeats its call for each mounted volume about once a minute. Both drivers fetch again after %s "+
 				"(--rotation-poll-interval; upstream's with --enable-secret-rotation), and the gateway serves no answer that is half as old "+
-				"(SecretProviderClass parameter maxAge); nothing has changed in the store. The first round comes when that time has passed since the mount. Those after it (the median of %d) come a moment later: nothing is due. Upstream's driver knows a "+
+				"(SecretProviderClass parameter maxAge); nothing has changed in the store. The first round comes when that time has passed since the mount. Those after it (the median of up to %d, begun within %s) come a moment later: nothing is due. Upstream's driver knows a "+
 				"volume's age by the last change of its content, so that from the first interval on each call fetches.",
-				z.interval, z.rounds),
+				z.interval, z.rounds, roundsTime),
 			run: republish,
 		},
 		{
