@@ -141,16 +141,16 @@ func (s *Server) recovered(ctx context.Context, thrown any) error {
 	s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "handler panicked",
 		slog.String(logkey.Method, method),
 		slog.String(logkey.Error, what),
-		slog.String(logkey.Stack, stack()))
+		slog.String(logkey.Stack, PanicStack()))
 	return &Error{
 		Reason:  ReasonInternal,
 		Message: "the handler panicked, which is a defect; its log has the stack",
 	}
 }
 
-// stack returns the functions and lines of the caller's goroutine, from the
-// panic on. Unlike debug.Stack it has no arguments.
-func stack() string {
+// PanicStack returns the functions and lines of a goroutine that panicked, for
+// the function that recovers it to call. Unlike debug.Stack it has no arguments.
+func PanicStack() string {
 	pcs := make([]uintptr, maxStackFrames)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
 	var b strings.Builder

@@ -123,18 +123,26 @@ func tenant(t testing.TB, data map[string]any) (namespace string) {
 	return namespace
 }
 
-// pod creates a pod in the namespace that mounts the class, with its tokens.
+// pod creates a pod of the service account "web" in the namespace that mounts
+// the class, with its tokens, until the test ends.
 func pod(t testing.TB, namespace, name, class string) kubelet.Volume {
 	t.Helper()
+	v := podOf(t, namespace, "web", name, class)
+	t.Cleanup(func() { must(t, servers.API.DeletePod(context.WithoutCancel(t.Context()), namespace, name)) })
+	return v
+}
+
+// podOf is pod, of another service account and without an end.
+func podOf(t testing.TB, namespace, account, name, class string) kubelet.Volume {
+	t.Helper()
 	created, err := servers.API.CreatePod(t.Context(), apiserver.Pod{
-		Namespace: namespace, Name: name, ServiceAccount: "web", Node: "node-1", Volume: "secrets", SecretProviderClass: class,
+		Namespace: namespace, Name: name, ServiceAccount: account, Node: "node-1", Volume: "secrets", SecretProviderClass: class,
 	})
 	must(t, err)
-	t.Cleanup(func() { must(t, servers.API.DeletePod(context.WithoutCancel(t.Context()), namespace, name)) })
 	tokens, err := servers.API.Tokens(t.Context(), created, "vault", "elsewhere")
 	must(t, err)
 	return kubelet.Volume{
-		Namespace: namespace, Pod: name, UID: string(created.UID), ServiceAccount: "web",
+		Namespace: namespace, Pod: name, UID: string(created.UID), ServiceAccount: account,
 		Name: "secrets", SecretProviderClass: class, Tokens: tokens,
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/postern-dev/postern/test/apiserver"
 	"github.com/postern-dev/postern/test/kubelet"
 	"github.com/postern-dev/postern/test/openbao"
 )
@@ -69,21 +68,6 @@ func (n *node) storm(t *testing.T, namespace string, accounts ...any) {
 		n.wantFiles(t, v, map[string]string{"username": "bob", "password": "p4ssw0rd"})
 		n.unpublish(t, v)
 		must(t, servers.API.DeletePod(t.Context(), namespace, v.Pod))
-	}
-}
-
-// podOf is pod, of another service account and without an end.
-func podOf(t *testing.T, namespace, account, name, class string) kubelet.Volume {
-	t.Helper()
-	created, err := servers.API.CreatePod(t.Context(), apiserver.Pod{
-		Namespace: namespace, Name: name, ServiceAccount: account, Node: "node-1", Volume: "secrets", SecretProviderClass: class,
-	})
-	must(t, err)
-	tokens, err := servers.API.Tokens(t.Context(), created, "vault")
-	must(t, err)
-	return kubelet.Volume{
-		Namespace: namespace, Pod: name, UID: string(created.UID), ServiceAccount: account,
-		Name: "secrets", SecretProviderClass: class, Tokens: tokens,
 	}
 }
 

@@ -51,14 +51,14 @@ func (c *call) source() gatewayv1.Source {
 // run brings an answer with one reference, and keeps it for others as far as it
 // may be kept.
 func (c *call) run(ctx context.Context) (*answer.Answer, error) {
-	// Between a look at what is kept and the start of a flight another flight
-	// of the same key may have landed.
-	if kept, ok := c.flow.kept(c.key); ok {
-		c.fromMemory = true
-		return kept, nil
-	}
 	kept, ok := c.flow.fetcher.cfg.Cache.Get(c.key)
 	if ok {
+		// Between a look at what is kept and the start of a flight another flight
+		// of the same key may have landed.
+		if c.flow.isFresh(kept) {
+			c.fromMemory = true
+			return kept, nil
+		}
 		defer kept.Release()
 	}
 	brought, err := c.bring(ctx, kept)

@@ -62,7 +62,7 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 			if !landing.Joined {
 				o.logPanic(ctx, err)
 			}
-			return o.withoutStore(k, o.explained(ctx, err))
+			return o.withoutStore(k, explained(ctx, err))
 		case !landing.Joined:
 			return o.result(landing.Answer, work.source()), nil
 		case k.Private() || shareable(landing.Answer.Response()):
@@ -71,7 +71,7 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 		default:
 			landing.Answer.Release()
 			o.span.AddEvent("the answer that was waited for is another pod's own")
-			k = o.fetcher.keys.Private(o.input)
+			k = k.ForVolume(o.req)
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (o *flow) admit(ctx context.Context) (err error) {
 func (o *flow) key() key.Key {
 	shared := o.fetcher.keys.Shared(o.input)
 	if o.legacyPrivate() || o.fetcher.private.has(shared) {
-		return o.fetcher.keys.Private(o.input)
+		return shared.ForVolume(o.req)
 	}
 	return shared
 }
@@ -130,11 +130,16 @@ func (o *flow) kept(k key.Key) (*answer.Answer, bool) {
 	if !ok {
 		return nil, false
 	}
-	if time.Since(kept.FetchedAt()) < o.reuse.fresh(kept.Response()) {
-		return kept, true
+	if !o.isFresh(kept) {
+		kept.Release()
+		return nil, false
 	}
-	kept.Release()
-	return nil, false
+	return kept, true
+}
+
+// isFresh reports whether an answer is as good as new.
+func (o *flow) isFresh(a *answer.Answer) bool {
+	return time.Since(a.FetchedAt()) < o.reuse.fresh(a.Response())
 }
 
 // withoutStore is the end of a fetch that failed: the last good answer if the
@@ -170,7 +175,7 @@ func (o *flow) logPanic(ctx context.Context, err error) {
 }
 
 // explained says why a caller whose time ran out got nothing.
-func (o *flow) explained(ctx context.Context, err error) error {
+func explained(ctx context.Context, err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}

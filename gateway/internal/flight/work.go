@@ -3,15 +3,9 @@ package flight
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
-	"strings"
 
 	"github.com/postern-dev/postern/internal/rpc"
 )
-
-// maxFrames bounds the stack of a panic.
-const maxFrames = 32
 
 // OutOfTime marks the failure of a work that gave up for lack of time, as work
 // does a little before its deadline so that its callers hear why. Callers get
@@ -42,7 +36,7 @@ func (e *PanicError) Error() string { return "the work of a fetch panicked" }
 func protected(ctx context.Context, work Work) (out outcome) {
 	defer func() {
 		if recover() != nil {
-			out = outcome{err: internal(&PanicError{Stack: stack()})}
+			out = outcome{err: internal(&PanicError{Stack: rpc.PanicStack()})}
 		}
 	}()
 	brought, err := work(ctx)
@@ -64,20 +58,5 @@ func internal(cause error) error {
 		Reason:  rpc.ReasonInternal,
 		Message: "the gateway failed during the fetch, which is a defect of it: please report it",
 		Err:     cause,
-	}
-}
-
-// stack returns the functions and lines of a panic's goroutine. Unlike
-// debug.Stack it has no arguments.
-func stack() string {
-	pcs := make([]uintptr, maxFrames)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
-	var b strings.Builder
-	for {
-		frame, more := frames.Next()
-		fmt.Fprintf(&b, "%s %s:%d\n", frame.Function, frame.File, frame.Line)
-		if !more {
-			return strings.TrimSuffix(b.String(), "\n")
-		}
 	}
 }

@@ -50,6 +50,12 @@ func (k Key) Shared() Key {
 	return k
 }
 
+// ForVolume is the private key of the volume that a request is for.
+func (k Key) ForVolume(req *gatewayv1.FetchRequest) Key {
+	k.PodUID, k.VolumeID = req.GetPod().GetUid(), req.GetVolumeId()
+	return k
+}
+
 // Input is what a key is made of.
 type Input struct {
 	Request *gatewayv1.FetchRequest
@@ -80,14 +86,6 @@ func NewMaker() *Maker {
 	m := &Maker{}
 	_, _ = rand.Read(m.seed[:]) // never fails, see package rand
 	return m
-}
-
-// Private returns the key of one volume.
-func (m *Maker) Private(in Input) Key {
-	k := m.Shared(in)
-	k.PodUID = in.Request.GetPod().GetUid()
-	k.VolumeID = in.Request.GetVolumeId()
-	return k
 }
 
 // Shared returns the key of all pods of a service account that use the same
