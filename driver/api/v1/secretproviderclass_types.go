@@ -14,11 +14,22 @@ type SecretObjectData struct {
 	Key string `json:"key,omitempty"`
 }
 
+// SecretObjectDataFrom maps many mounted files to keys of a Kubernetes Secret.
+// The key is the file's path, with "_" for "/".
+type SecretObjectDataFrom struct {
+	// files is a pattern of the paths to take, such as "tls/*.pem"; "*" does not
+	// match "/". Empty: all files.
+	Files string `json:"files,omitempty"`
+	// keyPrefix is put before each key.
+	KeyPrefix string `json:"keyPrefix,omitempty"`
+}
+
 // SecretObject is a Kubernetes Secret that is made of mounted files.
 type SecretObject struct {
 	// secretName is the name of the Kubernetes Secret.
 	SecretName string `json:"secretName,omitempty"`
-	// type is the type of the Kubernetes Secret, such as Opaque or kubernetes.io/tls.
+	// type is the type of the Kubernetes Secret, such as kubernetes.io/tls. Empty:
+	// Opaque.
 	Type string `json:"type,omitempty"`
 	// labels are put on the Kubernetes Secret.
 	Labels map[string]string `json:"labels,omitempty"`
@@ -26,6 +37,8 @@ type SecretObject struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// data says which files become which keys.
 	Data []*SecretObjectData `json:"data,omitempty"`
+	// dataFrom takes many files at once. A key that data names wins.
+	DataFrom []*SecretObjectDataFrom `json:"dataFrom,omitempty"`
 }
 
 // SecretProviderClassSpec says which secrets a pod gets, and from where.
@@ -65,3 +78,7 @@ type SecretProviderClassList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []SecretProviderClass `json:"items"`
 }
+
+// AnnotationRefresh on a SecretProviderClass asks for a refresh of its volumes
+// at once, by any value that differs from the one before.
+const AnnotationRefresh = "postern.dev/refresh"

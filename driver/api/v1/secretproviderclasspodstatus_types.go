@@ -2,9 +2,16 @@ package v1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ConditionRefreshed tells whether the last attempt to get the volume's
-// secrets worked. While it is False the volume keeps its last good contents.
-const ConditionRefreshed = "Refreshed"
+// Types of conditions.
+const (
+	// ConditionReady tells whether all is in place that the class asks for: the
+	// volume with its files, and the Kubernetes Secrets made of them.
+	ConditionReady = "Ready"
+	// ConditionFresh tells whether the volume holds what the store holds, as far
+	// as its interval goes. While it is False, refreshing it fails, and it keeps
+	// its last good contents.
+	ConditionFresh = "Fresh"
+)
 
 // SecretProviderClassObject is a version of an object that is mounted.
 type SecretProviderClassObject struct {
@@ -36,8 +43,8 @@ type SecretProviderClassPodStatusStatus struct {
 	// of the last write of this status. A refresh that changes nothing writes
 	// nothing; a failure writes the time from which on the contents may be old.
 	LastRefreshTime *metav1.Time `json:"lastRefreshTime,omitempty"`
-	// conditions tell how the volume is. Type Refreshed: whether the last
-	// attempt to get the secrets worked.
+	// conditions tell how the volume is. Type Ready: all is in place that the
+	// class asks for. Type Fresh: refreshing it works.
 	//
 	// +listType=map
 	// +listMapKey=type
@@ -53,7 +60,8 @@ type SecretProviderClassPodStatusStatus struct {
 // +kubebuilder:printcolumn:name="Pod",type=string,JSONPath=`.status.podName`
 // +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.status.secretProviderClassName`
 // +kubebuilder:printcolumn:name="Mounted",type=boolean,JSONPath=`.status.mounted`
-// +kubebuilder:printcolumn:name="Refreshed",type=string,JSONPath=`.status.conditions[?(@.type=="Refreshed")].status`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Fresh",type=string,JSONPath=`.status.conditions[?(@.type=="Fresh")].status`
 // +kubebuilder:printcolumn:name="Last Refresh",type=date,JSONPath=`.status.lastRefreshTime`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type SecretProviderClassPodStatus struct {

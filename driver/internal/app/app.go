@@ -15,8 +15,10 @@ import (
 	"github.com/postern-dev/postern/driver/internal/kube"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
 	"github.com/postern-dev/postern/driver/internal/publish"
+	"github.com/postern-dev/postern/driver/internal/secretsync"
 	"github.com/postern-dev/postern/driver/internal/spcdir"
 	"github.com/postern-dev/postern/driver/internal/startuptaint"
+	"github.com/postern-dev/postern/driver/internal/trigger"
 	"github.com/postern-dev/postern/driver/internal/volume"
 	"github.com/postern-dev/postern/internal/daemon"
 	"github.com/postern-dev/postern/internal/rpc"
@@ -76,8 +78,10 @@ type driver struct {
 	// taint is nil unless a startup taint is to be removed.
 	taint     *startuptaint.Remover
 	publisher *publish.Publisher
-	server    *rpc.Server
-	admin     *daemon.Admin
+	// triggers is nil where there is no Kubernetes API.
+	triggers *trigger.Watcher
+	server   *rpc.Server
+	admin    *daemon.Admin
 }
 
 func newDriver(f *flags, t *telemetry.Telemetry) (_ *driver, err error) {
@@ -114,7 +118,7 @@ func newDriver(f *flags, t *telemetry.Telemetry) (_ *driver, err error) {
 }
 
 func (d *driver) addPublisher(f *flags, t *telemetry.Telemetry, observe func(step string)) error {
-	around, err := newSurroundings(f, t.Logger)
+	around, err := newSurroundings(f, t)
 	if err != nil {
 		return err
 	}
@@ -126,15 +130,14 @@ func (d *driver) addPublisher(f *flags, t *telemetry.Telemetry, observe func(ste
 	if f.taintKey != "" {
 		if d.taint, err = startuptaint.New(startuptaint.Config{
 			Node: f.nodeID, Key: f.taintKey, Providers: f.taintProviders,
-			Nodes: around.nodes, Gateway: d.gateway, Logger: t.Logger,
+			Nodes: around.client, Gateway: d.gateway, Logger: t.Logger,
 		}); err != nil {
 			return err
 		}
 	}
-	d.publisher, err = publish.New(publish.Config{
+	cfg := publish.Config{
 		NodeName:                f.nodeID,
 		SecretProviderClasses:   around.classes,
-		Cluster:                 around.cluster,
 		Gateway:                 d.gateway,
 		Volumes:                 d.volumes,
 		Recorder:                around.recorder,
@@ -144,6 +147,23 @@ func (d *driver) addPublisher(f *flags, t *telemetry.Telemetry, observe func(ste
 		AllowParameterOverrides: f.allowOverrides,
 		RotationPollInterval:    f.pollInterval,
 		Observe:                 observe,
+	}
+	if around.client != nil {
+		if err := d.addTriggers(around.client, t.Logger); err != nil {
+			return err
+		}
+		cfg.Cluster, cfg.Secrets, cfg.Triggers = around.client, around.secrets, d.triggers
+	}
+	d.publisher, err = publish.New(cfg)
+	return err
+}
+
+// addTriggers has people who annotate a class reach the publisher.
+func (d *driver) addTriggers(client *kube.Client, logger *slog.Logger) (err error) {
+	d.triggers, err = trigger.New(trigger.Config{
+		Classes: client,
+		Changed: func(namespace, name, value string) { d.publisher.RequestRefresh(namespace, name, value) },
+		Logger:  logger,
 	})
 	return err
 }
@@ -176,6 +196,7 @@ func (d *driver) run(ctx context.Context) error {
 		func(context.Context) error { return d.gateway.Run(background) },
 		func(context.Context) error { return d.dirs.Run(background) },
 		func(context.Context) error { return d.publisher.Run(background) },
+		func(context.Context) error { return d.watchTriggers(background) },
 		func(context.Context) error { return d.recorder.Run(background) },
 		d.removeTaint,
 		daemon.TrimMemory,
@@ -187,6 +208,13 @@ func (d *driver) removeTaint(ctx context.Context) error {
 		return nil
 	}
 	return d.taint.Run(ctx)
+}
+
+func (d *driver) watchTriggers(ctx context.Context) error {
+	if d.triggers == nil {
+		return nil
+	}
+	return d.triggers.Run(ctx)
 }
 
 func newDirs(f *flags, logger *slog.Logger) (*hostdirs.Dirs, error) {
@@ -208,9 +236,10 @@ func newDirs(f *flags, logger *slog.Logger) (*hostdirs.Dirs, error) {
 // are told what happened.
 type surroundings struct {
 	classes  publish.SecretProviderClasses
-	cluster  publish.Cluster
-	nodes    startuptaint.Nodes
 	recorder recorder
+	// client and secrets are nil where there is no Kubernetes API.
+	client  *kube.Client
+	secrets *secretsync.Syncer
 }
 
 type recorder interface {
@@ -218,24 +247,31 @@ type recorder interface {
 	Run(ctx context.Context) error
 }
 
-func newSurroundings(f *flags, logger *slog.Logger) (surroundings, error) {
+func newSurroundings(f *flags, t *telemetry.Telemetry) (surroundings, error) {
 	if f.spcDir != "" {
 		classes, err := spcdir.New(f.spcDir)
 		if err != nil {
 			return surroundings{}, err
 		}
-		recorder, err := podstatus.NewLogRecorder(logger)
+		recorder, err := podstatus.NewLogRecorder(t.Logger)
 		return surroundings{classes: classes, recorder: recorder}, err
 	}
-	kube.RouteLibraryLogs(logger)
-	client, err := kube.New(kube.Config{Kubeconfig: f.kubeconfig, Logger: logger, UserAgent: service + "/" + daemon.BuildInfo().Version})
+	kube.RouteLibraryLogs(t.Logger)
+	client, err := kube.New(kube.Config{Kubeconfig: f.kubeconfig, Logger: t.Logger, UserAgent: service + "/" + daemon.BuildInfo().Version})
+	if err != nil {
+		return surroundings{}, err
+	}
+	secrets, err := secretsync.New(secretsync.Config{
+		Secrets: client, Pods: client, Namespaces: f.syncNamespaces, Node: f.nodeID,
+		Meter: t.Meter(scope), Tracer: t.Tracer(scope), Logger: t.Logger,
+	})
 	if err != nil {
 		return surroundings{}, err
 	}
 	recorder, err := podstatus.New(podstatus.Config{
-		Node: f.nodeID, Statuses: client, Events: client, Logger: logger, Settle: settleDelay,
+		Node: f.nodeID, Statuses: client, Events: client, Logger: t.Logger, Settle: settleDelay,
 	})
-	return surroundings{classes: client, cluster: client, nodes: client, recorder: recorder}, err
+	return surroundings{classes: client, client: client, secrets: secrets, recorder: recorder}, err
 }
 
 func newServer(f *flags, t *telemetry.Telemetry, publisher csiserver.Publisher, check func(context.Context) error) (*rpc.Server, error) {

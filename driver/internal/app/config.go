@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postern-dev/postern/driver/internal/refresh"
 	"github.com/postern-dev/postern/internal/daemon"
 )
 
@@ -29,6 +30,7 @@ type flags struct {
 	stagingDir     string
 	allowOverrides bool
 	pollInterval   time.Duration
+	syncNamespaces []string
 	taintKey       string
 	taintProviders []string
 	metricsAddr    string
@@ -55,8 +57,11 @@ func newFlags(f *flags) *daemon.Flags {
 	set.Bool(&f.allowOverrides, "allow-parameter-overrides", false,
 		"let pods override parameters of their SecretProviderClass by volumeAttributes, as the upstream driver does")
 
+	set.Group("Refresh and sync")
 	set.Duration(&f.pollInterval, "rotation-poll-interval", 2*time.Minute,
-		"fetch a mounted volume's secrets again at kubelet's next call, about once a minute, when they are this old; 0: never")
+		"how old the content of a mounted volume gets before it is fetched again, unless its SecretProviderClass says otherwise; 0: as old as it likes")
+	set.StringSlice(&f.syncNamespaces, "sync-secret-namespaces", nil,
+		"namespaces in which Kubernetes Secrets are made of mounted files, where a SecretProviderClass asks for it; *: all; the driver must be allowed to write them")
 
 	set.Group("Gateway and providers")
 	set.String(&f.gatewayDir, "gateway-dir", "/run/postern/gateway", "directory of the gateway's socket; the driver makes it")
@@ -126,8 +131,11 @@ func (f *flags) validate() error {
 		return errors.New("--startup-taint-providers means nothing without --startup-taint-key")
 	case f.volumeSize <= 0:
 		return fmt.Errorf("--volume-size %d is not a size", f.volumeSize)
-	case f.pollInterval < 0:
-		return fmt.Errorf("--rotation-poll-interval %v must not be negative; 0 turns refreshes off", f.pollInterval)
+	case f.spcDir != "" && len(f.syncNamespaces) > 0:
+		return errors.New("--sync-secret-namespaces needs the Kubernetes API, which --spc-dir turns off")
+	}
+	if err := refresh.CheckInterval(f.pollInterval); err != nil {
+		return fmt.Errorf("--rotation-poll-interval: %w; 0 turns refreshes off", err)
 	}
 	return nil
 }

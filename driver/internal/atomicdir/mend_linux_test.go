@@ -45,6 +45,8 @@ func TestRefresh_Mends(t *testing.T) {
 		"link for a file":     {"rm ..data/a; write ..2020/a 1; ln ..data/a ../..2020/a", true, true},
 		"pipe for a file":     {"rm ..data/a; mkfifo ..data/a", true, true},
 		"directory closed":    {"chmod ..data/d", true, true},
+		"file given away":     {"chown ..data/a", true, true},
+		"directory given":     {"chown ..data/d", true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,10 +64,14 @@ func TestRefresh_Mends(t *testing.T) {
 }
 
 // edit changes a volume by commands: rm, ln <name> <where to>, write <name>
-// <contents>, mkfifo, and chmod, which takes a directory from all but its owner.
+// <contents>, mkfifo, chmod, which takes a directory from all but its owner, chown,
+// which gives it to somebody else, and extend, which makes a file 1 TiB long.
 func edit(t *testing.T, target, commands string) {
 	t.Helper()
 	for command := range strings.SplitSeq(commands, "; ") {
+		if command == "" {
+			continue
+		}
 		words := append(strings.Fields(command), "")
 		path := filepath.Join(target, words[1])
 		var err error
@@ -78,6 +84,10 @@ func edit(t *testing.T, target, commands string) {
 			volumetest.WriteFile(t, path, words[2], 0o644)
 		case "mkfifo":
 			err = unix.Mkfifo(path, 0o644)
+		case "extend":
+			err = os.Truncate(path, 1<<40)
+		case "chown":
+			err = os.Chown(path, 99, 0)
 		case "chmod":
 			err = os.Chmod(path, 0o700)
 		default:

@@ -17,6 +17,9 @@ import (
 // PageSize is what a file's size is rounded up to, in bytes, as tmpfs does it.
 const PageSize = 4096
 
+// Pages returns a size in bytes, rounded up to whole pages.
+func Pages(size int64) int64 { return (size + PageSize - 1) / PageSize * PageSize }
+
 // groupMode is what kubelet adds to the mode of files of a read-only volume for
 // an fsGroup.
 const groupMode fs.FileMode = 0o440
@@ -99,7 +102,7 @@ func New(spec Spec) (*Set, error) {
 		if spec.GID != nil {
 			f.Mode |= groupMode
 		}
-		s.Bytes += (int64(f.Contents.Len()) + PageSize - 1) / PageSize * PageSize
+		s.Bytes += Pages(int64(f.Contents.Len()))
 	}
 	s.sort()
 	if err := s.checkLimits(spec); err != nil {

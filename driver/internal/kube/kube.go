@@ -48,13 +48,17 @@ type Config struct {
 // Invariants:
 //  1. No call is held back on this side: the API server's own fairness, and
 //     its Retry-After, say when to slow down.
-//  2. Every call ends with its context, and after the request timeout at the
-//     latest.
+//  2. Every call ends with its context, and all but watches after the request
+//     timeout at the latest.
 //  3. No request's body and no token is logged.
 type Client struct {
 	http    *http.Client
 	core    *rest.RESTClient
 	classes *rest.RESTClient
+	// watches is classes without a limit of time, over the same connections.
+	watches *rest.RESTClient
+	logger  *slog.Logger
+	outage  outage
 
 	classFlights flights[*apiv1.SecretProviderClass]
 	labels       nodeLabels
@@ -91,7 +95,13 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{http: httpClient, core: core, classes: classes}, nil
+	unlimited := *httpClient
+	unlimited.Timeout = 0
+	watches, err := restClient(restConfig, &unlimited, "/apis", apiv1.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	return &Client{http: httpClient, core: core, classes: classes, watches: watches, logger: cfg.Logger}, nil
 }
 
 // Close gives up idle connections. Calls that are under way go on.

@@ -79,8 +79,14 @@ func (m *Mounter) empty(t *Target) (err error) {
 	defer func() { err = errors.Join(err, root.Close()) }()
 	entries, err := fs.ReadDir(root.FS(), ".")
 	errs := []error{err}
-	for _, entry := range entries {
-		errs = append(errs, root.RemoveAll(entry.Name()))
+	// Links and files first: who follows a link into a directory finds
+	// nothing, rather than part of what was there.
+	for _, dirs := range []bool{false, true} {
+		for _, entry := range entries {
+			if entry.IsDir() == dirs {
+				errs = append(errs, root.RemoveAll(entry.Name()))
+			}
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -3,88 +3,108 @@ package podstatus
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 )
 
-const (
-	conditionReasonFetched = "Fetched"
-	conditionReasonFailed  = "FetchFailed"
-)
-
-// content is a digest of all in an object that is worth a write: times are
-// not, nor is the wording of a failure that lasts.
-type content [sha256.Size]byte
-
-func (c content) equal(other content) bool { return c == other }
-
-// contentInput is what goes into a content, in JSON.
-type contentInput struct {
-	Node             string
-	Owners           []string
-	Pod, Class       string
-	Mounted          bool
-	TargetPath       string
-	VolumeID         string
-	Objects          []apiv1.SecretProviderClassObject
-	Refreshed        metav1.ConditionStatus
-	RefreshedBecause string
+// content is all in an object that is worth a write, as digests: times are not,
+// nor is the wording of a failure that lasts.
+type content struct {
+	volume  digest
+	objects digest
 }
 
-func (i contentInput) digest() content {
-	if len(i.Objects) == 0 {
-		i.Objects = nil
-	}
-	// It cannot fail: there are but strings in it.
-	encoded, _ := json.Marshal(i) //nolint:errchkjson // see above
+type digest [sha256.Size]byte
+
+// digestOf is of the value in JSON.
+func digestOf(v any) digest {
+	// It cannot fail: there are but strings and booleans in what it is given.
+	encoded, _ := json.Marshal(v) //nolint:errchkjson // see above
 	return sha256.Sum256(encoded)
 }
 
-// contentOf is what the volume's object is to say.
-func (w *statusWriter) contentOf(s Status) content {
-	condition := refreshedCondition(s)
-	return contentInput{
-		Node:             w.node,
-		Owners:           []string{s.Pod.UID},
-		Pod:              s.Pod.Name,
-		Class:            s.SecretProviderClass,
-		Mounted:          true,
-		TargetPath:       s.TargetPath,
-		VolumeID:         s.VolumeID,
-		Objects:          apiObjects(s),
-		Refreshed:        condition.Status,
-		RefreshedBecause: condition.Reason,
-	}.digest()
+func digestOfObjects(objects []apiv1.SecretProviderClassObject) digest {
+	if len(objects) == 0 {
+		objects = nil
+	}
+	return digestOf(objects)
 }
+
+// volumeContent is what goes into the digest of a volume.
+type volumeContent struct {
+	Node         string
+	Owners       []string
+	Pod, Class   string
+	Mounted      bool
+	TargetPath   string
+	VolumeID     string
+	Ready, Fresh conditionState
+}
+
+// conditionState is what is worth a write of a condition.
+type conditionState struct {
+	Status metav1.ConditionStatus
+	Reason string
+}
+
+func stateOf(condition metav1.Condition) conditionState {
+	return conditionState{Status: condition.Status, Reason: condition.Reason}
+}
+
+// contentOf is what the volume's object is to say, whose content is as last now.
+func (w *statusWriter) contentOf(s Status, last written) content {
+	wanted := content{
+		volume: digestOf(volumeContent{
+			Node:       w.node,
+			Owners:     []string{s.Pod.UID},
+			Pod:        s.Pod.Name,
+			Class:      s.SecretProviderClass,
+			Mounted:    true,
+			TargetPath: s.TargetPath,
+			VolumeID:   s.VolumeID,
+			Ready:      stateOf(readyCondition(s)),
+			Fresh:      stateOf(freshCondition(s)),
+		}),
+		objects: digestOfObjects(apiObjects(s)),
+	}
+	if keepsObjects(s, last) {
+		wanted.objects = last.content.objects
+	}
+	return wanted
+}
+
+// keepsObjects tells that what the object says of the volume's objects stays:
+// this process does not know better.
+func keepsObjects(s Status, last written) bool { return s.LastRefresh.IsZero() && !last.former }
 
 // writtenOf is what an object says.
 func writtenOf(object *apiv1.SecretProviderClassPodStatus) written {
-	last := written{name: object.Name, resourceVersion: object.ResourceVersion}
-	if condition := meta.FindStatusCondition(object.Status.Conditions, apiv1.ConditionRefreshed); condition != nil {
-		last.refreshed = *condition
+	last := written{
+		name:            object.Name,
+		resourceVersion: object.ResourceVersion,
+		ready:           findCondition(object, apiv1.ConditionReady),
+		fresh:           findCondition(object, apiv1.ConditionFresh),
 	}
 	owners := make([]string, 0, len(object.OwnerReferences))
 	for _, owner := range object.OwnerReferences {
 		owners = append(owners, string(owner.UID))
 	}
 	status := object.Status
-	last.content = contentInput{
-		Node:             object.Labels[apiv1.NodeNameLabel],
-		Owners:           owners,
-		Pod:              status.PodName,
-		Class:            status.SecretProviderClassName,
-		Mounted:          status.Mounted,
-		TargetPath:       status.TargetPath,
-		VolumeID:         status.VolumeID,
-		Objects:          status.Objects,
-		Refreshed:        last.refreshed.Status,
-		RefreshedBecause: last.refreshed.Reason,
-	}.digest()
+	last.content.objects = digestOfObjects(status.Objects)
+	last.content.volume = digestOf(volumeContent{
+		Node:       object.Labels[apiv1.NodeNameLabel],
+		Owners:     owners,
+		Pod:        status.PodName,
+		Class:      status.SecretProviderClassName,
+		Mounted:    status.Mounted,
+		TargetPath: status.TargetPath,
+		VolumeID:   status.VolumeID,
+		Ready:      stateOf(last.ready),
+		Fresh:      stateOf(last.fresh),
+	})
 	return last
 }
 
@@ -100,29 +120,32 @@ func (w *statusWriter) newObject(s Status, name string) *apiv1.SecretProviderCla
 			Labels:          map[string]string{apiv1.NodeNameLabel: w.node},
 			OwnerReferences: []metav1.OwnerReference{owner(s.Pod)},
 		},
-		Status: apiStatus(s, metav1.Condition{}),
+		Status: apiStatus(s, written{}),
 	}
 }
 
 // patch is a JSON merge patch: what it does not name stays, lists are replaced.
 func (w *statusWriter) patch(s Status, last written) ([]byte, error) {
-	status := apiStatus(s, last.refreshed)
+	status := apiStatus(s, last)
+	patched := map[string]any{
+		"podName":                 status.PodName,
+		"secretProviderClassName": status.SecretProviderClassName,
+		"mounted":                 status.Mounted,
+		"targetPath":              status.TargetPath,
+		"volumeID":                status.VolumeID,
+		"conditions":              status.Conditions,
+	}
+	if !keepsObjects(s, last) {
+		patched["objects"] = status.Objects
+		patched["lastRefreshTime"] = status.LastRefreshTime
+	}
 	return json.Marshal(map[string]any{
 		"metadata": map[string]any{
 			"resourceVersion": last.resourceVersion,
 			"labels":          map[string]string{apiv1.NodeNameLabel: w.node},
 			"ownerReferences": []metav1.OwnerReference{owner(s.Pod)},
 		},
-		"status": map[string]any{
-			"podName":                 status.PodName,
-			"secretProviderClassName": status.SecretProviderClassName,
-			"mounted":                 status.Mounted,
-			"targetPath":              status.TargetPath,
-			"objects":                 status.Objects,
-			"volumeID":                status.VolumeID,
-			"lastRefreshTime":         status.LastRefreshTime,
-			"conditions":              status.Conditions,
-		},
+		"status": patched,
 	})
 }
 
@@ -132,54 +155,31 @@ func owner(pod Pod) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: types.UID(pod.UID)}
 }
 
-func apiStatus(s Status, before metav1.Condition) apiv1.SecretProviderClassPodStatusStatus {
-	refreshed := refreshedCondition(s)
-	refreshed.LastTransitionTime = metav1.Now()
-	if before.Status == refreshed.Status {
-		refreshed.LastTransitionTime = before.LastTransitionTime
-	}
-	lastRefresh := metav1.NewTime(s.LastRefresh)
-	return apiv1.SecretProviderClassPodStatusStatus{
+func apiStatus(s Status, last written) apiv1.SecretProviderClassPodStatusStatus {
+	status := apiv1.SecretProviderClassPodStatusStatus{
 		PodName:                 s.Pod.Name,
 		SecretProviderClassName: s.SecretProviderClass,
 		Mounted:                 true,
 		TargetPath:              s.TargetPath,
 		Objects:                 apiObjects(s),
 		VolumeID:                s.VolumeID,
-		LastRefreshTime:         &lastRefresh,
-		Conditions:              []metav1.Condition{refreshed},
+		Conditions:              conditions(s, last),
 	}
+	if !s.LastRefresh.IsZero() {
+		lastRefresh := metav1.NewTime(s.LastRefresh)
+		status.LastRefreshTime = &lastRefresh
+	}
+	return status
 }
 
+// apiObjects are none while they are not known.
 func apiObjects(s Status) []apiv1.SecretProviderClassObject {
+	if s.LastRefresh.IsZero() {
+		return []apiv1.SecretProviderClassObject{}
+	}
 	objects := make([]apiv1.SecretProviderClassObject, 0, len(s.Objects))
 	for _, object := range s.Objects {
 		objects = append(objects, apiv1.SecretProviderClassObject{ID: object.ID, Version: object.Version})
 	}
 	return objects
-}
-
-func refreshedCondition(s Status) metav1.Condition {
-	if s.Failure == nil {
-		return metav1.Condition{Type: apiv1.ConditionRefreshed, Status: metav1.ConditionTrue, Reason: conditionReasonFetched}
-	}
-	return metav1.Condition{
-		Type:    apiv1.ConditionRefreshed,
-		Status:  metav1.ConditionFalse,
-		Reason:  conditionReason(s.Failure.Reason),
-		Message: cut(s.Failure.Message, maxMessage),
-	}
-}
-
-// conditionReason returns reason if a condition may have it: the API server
-// refuses an object with any other.
-func conditionReason(reason string) string {
-	const maxReason = 1024
-	letter := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
-	digit := func(r rune) bool { return r >= '0' && r <= '9' }
-	other := func(r rune) bool { return !letter(r) && !digit(r) && r != '_' }
-	if reason == "" || len(reason) > maxReason || !letter(rune(reason[0])) || strings.ContainsFunc(reason, other) {
-		return conditionReasonFailed
-	}
-	return reason
 }

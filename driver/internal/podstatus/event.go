@@ -1,7 +1,9 @@
 package podstatus
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,8 +26,10 @@ type Reason string
 const (
 	// ReasonMountFailed: the volume could not be put in place; kubelet tries again.
 	ReasonMountFailed Reason = "SecretsMountFailed"
-	// ReasonRefreshFailed: a mounted volume keeps its content, which may be old.
-	ReasonRefreshFailed Reason = "SecretsRefreshFailed"
+	// ReasonRotationFailed: a mounted volume keeps its content, which may be old.
+	ReasonRotationFailed Reason = "MountRotationFailed"
+	// ReasonRotationComplete: a mounted volume has other content than before.
+	ReasonRotationComplete Reason = "MountRotationComplete"
 	// ReasonStale: the volume was mounted with an answer that is not new, because
 	// the store is unreachable.
 	ReasonStale Reason = "SecretsStale"
@@ -35,18 +39,32 @@ const (
 	ReasonWaitingForGateway Reason = "WaitingForGateway"
 	// ReasonAttributesIgnored: the pod sets parameters that it may not set.
 	ReasonAttributesIgnored Reason = "VolumeAttributesIgnored"
+	// ReasonSecretFailed: a Kubernetes Secret that the class asks for is not as
+	// it should be.
+	ReasonSecretFailed Reason = "FailedToCreateSecret"
+	// ReasonSecretComplete: a refresh changed a Kubernetes Secret.
+	ReasonSecretComplete Reason = "SecretRotationComplete"
 )
 
 const (
+	typeNormal  = "Normal"
 	typeWarning = "Warning"
 
 	// maxMessage is the longest message in bytes. The API has this limit for
 	// the note of events.k8s.io, which shows the same events.
 	maxMessage = 1024
+	// maxDetail is the longest detail, so that the message keeps its place.
+	maxDetail = 256
 	// seriesWindow is how long an event is counted rather than told again.
 	seriesWindow = 10 * time.Minute
-	// repeatInterval is how often at most a count is written.
+	// repeatInterval is how often at most a count is written. It doubles with
+	// each write up to repeatMax: a store may be away for hours, for the pods of
+	// all nodes.
 	repeatInterval = time.Minute
+	repeatMax      = 10 * time.Minute
+	// lateAfter is how old what could not be written is not worth it any more.
+	// The API server itself keeps events for an hour.
+	lateAfter = time.Hour
 	// maxSeries bounds what is kept of all pods' events.
 	maxSeries = 1024
 	// maxDistinct is how many different messages of one reason a pod gets
@@ -57,44 +75,67 @@ const (
 	combinedPrefix = "(combined from similar events): "
 )
 
-// Event is a warning on a pod.
+// Event is what happened to a volume of a pod.
 type Event struct {
-	Pod    Pod
+	Pod Pod
+	// Normal is set unless it is a warning.
+	Normal bool
 	Reason Reason
 	// Message says what is wrong and what to do, in 1024 bytes. It must hold
 	// no secret.
 	Message string
-	// TraceID, if known, is added to the message. It does not make an event
-	// differ from the one before.
-	TraceID string
+	// Key, if set, tells events of one pod and reason apart instead of Message:
+	// that of a lasting failure changes, with the store's request ids, and is
+	// still one event.
+	Key string
+	// Detail (such as "42m old") and TraceID, if set, are added to the message.
+	// They do not make an event differ from the one before.
+	Detail, TraceID string
 }
 
 // seriesKey identifies events that are counted as one.
 type seriesKey struct {
 	podUID  string
 	reason  Reason
-	message string // a hash; empty: all further messages of this reason
+	subject string // a hash of the key or message; empty: all further ones of this reason
 }
 
 // String is the key's place in the queue.
 func (k seriesKey) String() string {
-	return "event/" + k.podUID + "/" + string(k.reason) + "/" + k.message
+	return "event/" + k.podUID + "/" + string(k.reason) + "/" + k.subject
 }
 
 // series is one event of the API, with what is counted but not written yet.
 type series struct {
-	event   kube.Event
-	created bool
-	wrote   time.Time
+	event  kube.Event
+	writes int // that worked
+	wrote  time.Time
 }
+
+// due tells whether the series is worth a write. Until there was one it is:
+// the queue has it once only.
+func (s *series) due(now time.Time) bool {
+	const doublings = 4 // beyond repeatMax, and far from an overflow
+	return s.writes == 0 || now.Sub(s.wrote) >= min(repeatInterval<<min(s.writes-1, doublings), repeatMax)
+}
+
+// noteResult is what became of an event that was noted.
+type noteResult int
+
+const (
+	noteCounted noteResult = iota // no write is due
+	noteDue                       // its series is to be written
+	noteFull                      // there are too many series
+)
 
 // eventWriter writes events on pods.
 //
 // Invariants:
-//  1. A message is told once per window and pod, then counted, at most once a
-//     minute.
+//  1. What is the same is told once per window and pod, then counted, at most
+//     once a minute and ever more rarely.
 //  2. A pod gets at most maxDistinct+1 events of one reason per window.
 //  3. A pod that is gone gets none.
+//  4. There are at most maxSeries series.
 type eventWriter struct {
 	api  Events
 	node string
@@ -108,60 +149,68 @@ func newEventWriter(api Events, node string) *eventWriter {
 }
 
 // note counts the event, and tells whether its series is to be written now.
-func (w *eventWriter) note(e Event, now time.Time) (seriesKey, bool) {
+func (w *eventWriter) note(e Event, now time.Time) (seriesKey, noteResult) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expire(now)
-	key := seriesKey{podUID: e.Pod.UID, reason: e.Reason, message: shortHash(e.Message)}
+	key := seriesKey{podUID: e.Pod.UID, reason: e.Reason, subject: shortHash(cmp.Or(e.Key, e.Message))}
 	message := eventMessage("", e)
 	noted, ok := w.series[key]
 	if !ok && w.distinct(e) >= maxDistinct {
-		key.message = ""
+		key.subject = ""
 		message = eventMessage(combinedPrefix, e)
 		noted, ok = w.series[key]
 	}
 	if !ok {
 		if len(w.series) >= maxSeries {
-			return key, false
+			return key, noteFull
 		}
-		noted = &series{event: w.newEvent(e, now)}
+		noted = &series{event: w.newEvent(e, key, now)}
 		w.series[key] = noted
 	}
 	noted.event.Message = message
 	noted.event.Count++
 	noted.event.Last = now
-	// Until it is created it is to be written: the queue has it once only.
-	return key, !noted.created || now.Sub(noted.wrote) >= repeatInterval
+	if !noted.due(now) {
+		return key, noteCounted
+	}
+	return key, noteDue
 }
 
-// expire needs w.mu.
+// expire needs w.mu. What was not written yet stays longer: the API server may
+// be away.
 func (w *eventWriter) expire(now time.Time) {
 	for key, old := range w.series {
-		if now.Sub(old.event.Last) >= seriesWindow {
+		age := now.Sub(old.event.Last)
+		if age >= lateAfter || age >= seriesWindow && old.writes > 0 {
 			delete(w.series, key)
 		}
 	}
 }
 
-// distinct needs w.mu. It counts the messages of the event's pod and reason.
+// distinct needs w.mu. It counts the series of the event's pod and reason.
 func (w *eventWriter) distinct(e Event) int {
 	count := 0
 	for key := range w.series {
-		if key.podUID == e.Pod.UID && key.reason == e.Reason && key.message != "" {
+		if key.podUID == e.Pod.UID && key.reason == e.Reason && key.subject != "" {
 			count++
 		}
 	}
 	return count
 }
 
-func (w *eventWriter) newEvent(e Event, now time.Time) kube.Event {
-	unique := shortHash(e.Pod.UID + string(e.Reason) + e.Message + strconv.FormatInt(now.UnixNano(), 16))
+func (w *eventWriter) newEvent(e Event, key seriesKey, now time.Time) kube.Event {
+	unique := shortHash(key.String() + strconv.FormatInt(now.UnixNano(), 16))
+	kind := typeWarning
+	if e.Normal {
+		kind = typeNormal
+	}
 	return kube.Event{
 		Name:      bounded(e.Pod.Name, maxObjectName-len(unique)-1) + "." + unique,
 		Namespace: e.Pod.Namespace,
 		PodName:   e.Pod.Name,
 		PodUID:    e.Pod.UID,
-		Type:      typeWarning,
+		Type:      kind,
 		Reason:    string(e.Reason),
 		Component: Component,
 		Node:      w.node,
@@ -198,31 +247,35 @@ func (w *eventWriter) write(ctx context.Context, key seriesKey) error {
 	return w.end(key, event, err)
 }
 
-// begin returns the series as it is now.
+// begin returns the series as it is now, unless that is too old to be told.
 func (w *eventWriter) begin(key seriesKey) (event kube.Event, created, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.expire(time.Now())
 	noted, ok := w.series[key]
 	if !ok {
 		return kube.Event{}, false, false
 	}
-	return noted.event, noted.created, true
+	return noted.event, noted.writes > 0, true
 }
 
 // end notes what was written, or forgets what cannot be.
 func (w *eventWriter) end(key seriesKey, event kube.Event, err error) error {
 	if err != nil {
-		err = fmt.Errorf("write event %s for pod %s/%s: %w", event.Reason, event.Namespace, event.PodName, err)
-		if isNamespaceGone(err) || apierrors.IsNotFound(err) {
-			w.forget(key)
-			return fmt.Errorf("%w: %w", errDrop, err)
+		if apierrors.IsNotFound(err) { // the namespace is
+			err = fmt.Errorf("%w: %w", errDrop, err)
 		}
-		return err
+		err = classify(err)
+		if errors.Is(err, errDrop) {
+			w.forget(key)
+		}
+		return fmt.Errorf("write event %s for pod %s/%s: %w", event.Reason, event.Namespace, event.PodName, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if noted, ok := w.series[key]; ok {
-		noted.created, noted.wrote = true, time.Now()
+		noted.writes++
+		noted.wrote = time.Now()
 	}
 	return nil
 }
@@ -235,9 +288,16 @@ func (w *eventWriter) forget(key seriesKey) {
 
 // eventMessage is the message within its bounds; the trace id is never cut.
 func eventMessage(prefix string, e Event) string {
-	suffix := ""
+	var added []string
+	if e.Detail != "" {
+		added = append(added, cut(e.Detail, maxDetail))
+	}
 	if e.TraceID != "" {
-		suffix = " (trace " + e.TraceID + ")"
+		added = append(added, "trace "+e.TraceID)
+	}
+	suffix := ""
+	if len(added) > 0 {
+		suffix = " (" + strings.Join(added, ", ") + ")"
 	}
 	return cut(prefix+e.Message, maxMessage-len(suffix)) + suffix
 }

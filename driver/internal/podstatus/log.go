@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/postern-dev/postern/internal/logkey"
 )
@@ -32,21 +33,35 @@ func (r *LogRecorder) Mounted(s Status) {
 		logkey.Namespace, s.Pod.Namespace, logkey.Pod, s.Pod.Name, logkey.SecretProviderClass, s.SecretProviderClass,
 		logkey.VolumeID, s.VolumeID, logkey.Count, len(s.Objects),
 	}
-	if s.Failure != nil {
-		r.logger.Warn("volume keeps its last good content", append(attrs, logkey.Reason, s.Failure.Reason, logkey.Error, cut(s.Failure.Message, maxMessage))...)
-		return
+	if s.Stale == nil && s.Unsynced == nil {
+		r.logger.Info("volume is in place", attrs...)
 	}
-	r.logger.Info("volume is in place", attrs...)
+	if s.Stale != nil {
+		r.logger.Warn("volume keeps its last good content", failedAttrs(attrs, s.Stale)...)
+	}
+	if s.Unsynced != nil {
+		r.logger.Warn("volume is in place, its Kubernetes Secrets are not", failedAttrs(attrs, s.Unsynced)...)
+	}
+}
+
+func failedAttrs(attrs []any, failure *Failure) []any {
+	return append(slices.Clip(attrs), logkey.Reason, failure.Reason, logkey.Error, cut(failure.Message, maxMessage))
 }
 
 // Forget does nothing: nothing is kept.
 func (*LogRecorder) Forget(string) {}
 
-// Warn logs a warning on a pod.
-func (r *LogRecorder) Warn(e Event) {
-	attrs := []any{logkey.Namespace, e.Pod.Namespace, logkey.Pod, e.Pod.Name, logkey.Reason, string(e.Reason), logkey.Error, cut(e.Message, maxMessage)}
+// Tell logs what happened to a pod's volume.
+func (r *LogRecorder) Tell(e Event) {
+	attrs := []any{logkey.Namespace, e.Pod.Namespace, logkey.Pod, e.Pod.Name, logkey.Reason, string(e.Reason)}
 	if e.TraceID != "" {
 		attrs = append(attrs, logkey.TraceID, e.TraceID)
 	}
-	r.logger.Warn("warning for a pod", attrs...)
+	e.TraceID = "" // it has its own place
+	message := eventMessage("", e)
+	if e.Normal {
+		r.logger.Info("event for a pod", append(attrs, logkey.Message, message)...)
+		return
+	}
+	r.logger.Warn("warning for a pod", append(attrs, logkey.Error, message)...)
 }

@@ -40,19 +40,33 @@ type Status struct {
 	TargetPath string
 	// Objects are what is mounted, in any order.
 	Objects []Object
-	// LastRefresh is when the objects were last fetched with success. Zero:
-	// now.
+	// LastRefresh is when the objects were last fetched with success. Zero: this
+	// process has not fetched them yet, a former one has. What that wrote of them
+	// stays, and Objects are not looked at.
 	LastRefresh time.Time
-	// Failure is set while refreshing fails, and the last good content stays.
-	Failure *Failure
+	// Stale is set while refreshing fails, and the last good content stays.
+	Stale *Failure
+	// Unsynced is set while the Kubernetes Secrets that the class asks for are
+	// not all in place.
+	Unsynced *Failure
 }
 
-// Failure is why a refresh failed.
+// Failure is why a volume is not as it should be.
 type Failure struct {
 	// Reason is a word such as ACCESS_DENIED or StoreUnavailable.
 	Reason string
 	// Message says what to do. It must hold no secret.
 	Message string
+	// Since is when it began, if that is known.
+	Since time.Time
+}
+
+// bounded returns a copy that holds no more than is written.
+func (f *Failure) bounded() *Failure {
+	if f == nil {
+		return nil
+	}
+	return &Failure{Reason: f.Reason, Message: cut(f.Message, maxMessage), Since: f.Since}
 }
 
 // Statuses keeps SecretProviderClassPodStatus objects. Its errors are told
@@ -90,7 +104,9 @@ type Config struct {
 //  1. No method but Run blocks on the API server, or fails.
 //  2. Of a volume's statuses the latest is written, and only if it differs
 //     from what is there. What comes in between may never be written.
-//  3. What waits to be written is bounded; beyond the bound it is dropped, and
+//  3. The latest status is tried until it is written or its volume is forgotten,
+//     however long the API server is away; only what is refused is given up.
+//  4. What waits to be written is bounded; beyond the bound it is dropped, and
 //     the log says so.
 type Recorder struct {
 	logger   *slog.Logger
@@ -127,12 +143,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 // refresh that changed it, and when refreshing fails or works again. It may be
 // called as often as one likes; what changed nothing is not written.
 func (r *Recorder) Mounted(status Status) {
-	if status.LastRefresh.IsZero() {
-		status.LastRefresh = time.Now()
-	}
 	status.Objects = slices.SortedFunc(slices.Values(status.Objects), func(a, b Object) int {
 		return strings.Compare(a.ID, b.ID)
 	})
+	status.Stale, status.Unsynced = status.Stale.bounded(), status.Unsynced.bounded()
 	write := func(ctx context.Context) error { return r.statuses.write(ctx, status) }
 	if r.queue.put(statusKey(status.VolumeID), write) {
 		return
@@ -144,22 +158,31 @@ func (r *Recorder) Mounted(status Status) {
 // Forget drops what is kept for a volume that was unpublished. Its status
 // object stays until Kubernetes collects it with its owner, the pod.
 func (r *Recorder) Forget(volumeID string) {
-	r.queue.drop(statusKey(volumeID))
-	r.statuses.forget(volumeID)
+	// In the queue it takes the place of a status that waits, and comes after
+	// one that is being written, which remembers what it wrote.
+	forget := func(context.Context) error {
+		r.statuses.forget(volumeID)
+		return nil
+	}
+	if !r.queue.put(statusKey(volumeID), forget) {
+		r.statuses.forget(volumeID)
+	}
 }
 
-// Warn notes a warning on a pod. What was said within the last ten minutes is
-// counted rather than said again.
-func (r *Recorder) Warn(event Event) {
-	key, due := r.events.note(event, time.Now())
-	if !due {
+// Tell notes an event on a pod. What was told within the last ten minutes is
+// counted rather than told again.
+func (r *Recorder) Tell(event Event) {
+	key, found := r.events.note(event, time.Now())
+	if found == noteCounted {
 		return
 	}
-	if !r.queue.put(key.String(), func(ctx context.Context) error { return r.events.write(ctx, key) }) {
-		r.events.forget(key)
-		r.logger.Warn("too much to write, an event is left out", logkey.Namespace, event.Pod.Namespace,
-			logkey.Pod, event.Pod.Name, logkey.Reason, string(event.Reason))
+	write := func(ctx context.Context) error { return r.events.write(ctx, key) }
+	if found == noteDue && r.queue.put(key.String(), write) {
+		return
 	}
+	r.events.forget(key)
+	r.logger.Warn("too much to write, an event is left out", logkey.Namespace, event.Pod.Namespace,
+		logkey.Pod, event.Pod.Name, logkey.Reason, string(event.Reason))
 }
 
 func statusKey(volumeID string) string { return "status/" + volumeID }

@@ -33,17 +33,24 @@ const (
 type bench struct {
 	t        *testing.T
 	cluster  *kubetest.Cluster
+	settle   time.Duration
 	recorder *podstatus.Recorder
 	stop     func()
 }
 
-// inBubble runs f with a recorder on node n1.
+// inBubble runs f with a recorder on node n1 that writes at once.
 func inBubble(t *testing.T, f func(*bench)) {
+	t.Helper()
+	inBubbleSettling(t, 0, f)
+}
+
+// inBubbleSettling runs f with a recorder on node n1.
+func inBubbleSettling(t *testing.T, settle time.Duration, f func(*bench)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cluster := kubetest.New()
-		b := &bench{t: t, cluster: cluster}
+		b := &bench{t: t, cluster: cluster, settle: settle}
 		b.start("n1")
 		put(t, cluster, "pods", "shop", metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "web-0", UID: "u1"}})
 		f(b)
@@ -59,7 +66,7 @@ func (b *bench) start(node string) {
 	if err != nil {
 		b.t.Fatalf("kube.New: %v", err)
 	}
-	recorder, err := podstatus.New(podstatus.Config{Node: node, Statuses: client, Events: client, Logger: logger})
+	recorder, err := podstatus.New(podstatus.Config{Node: node, Statuses: client, Events: client, Logger: logger, Settle: b.settle})
 	if err != nil {
 		b.t.Fatalf("New: %v", err)
 	}
@@ -107,6 +114,7 @@ func put(t *testing.T, cluster *kubetest.Cluster, resource, namespace string, ob
 	}
 }
 
+// mounted is how a volume is that was just mounted.
 func mounted() podstatus.Status {
 	return podstatus.Status{
 		Pod:                 podstatus.Pod{Namespace: "shop", Name: "web-0", UID: "u1"},
@@ -114,6 +122,7 @@ func mounted() podstatus.Status {
 		VolumeID:            "csi-1",
 		TargetPath:          "/target/1",
 		Objects:             []podstatus.Object{{ID: "b", Version: "2"}, {ID: "a", Version: "1"}},
+		LastRefresh:         time.Now(),
 	}
 }
 
@@ -134,7 +143,10 @@ func TestRecorder_Mounted(t *testing.T) {
 				PodName: "web-0", SecretProviderClassName: "db", Mounted: true, TargetPath: "/target/1", VolumeID: "csi-1",
 				Objects:         []apiv1.SecretProviderClassObject{{ID: "a", Version: "1"}, {ID: "b", Version: "2"}},
 				LastRefreshTime: &now,
-				Conditions:      []metav1.Condition{{Type: "Refreshed", Status: "True", Reason: "Fetched", LastTransitionTime: now}},
+				Conditions: []metav1.Condition{
+					{Type: "Ready", Status: "True", Reason: "InPlace", LastTransitionTime: now},
+					{Type: "Fresh", Status: "True", Reason: "Fetched", LastTransitionTime: now},
+				},
 			},
 		}
 		ignore := cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion", "UID")
@@ -167,45 +179,14 @@ func TestRecorder_Mounted_WritesOnlyChanges(t *testing.T) {
 	})
 }
 
-func TestRecorder_Mounted_FailureAndRecovery(t *testing.T) {
+func TestRecorder_Mounted_NoObjects(t *testing.T) {
 	inBubble(t, func(b *bench) {
-		start := time.Now()
-		b.recorder.Mounted(mounted())
-		synctest.Wait()
-		<-time.After(time.Hour)
-		failing := mounted()
-		failing.LastRefresh = start
-		failing.Failure = &podstatus.Failure{Reason: "STORE_UNAVAILABLE", Message: "request 1"}
-		b.cluster.ResetCalls()
-		b.recorder.Mounted(failing)
-		b.wantCalls("PATCH " + statusName)
-		failing.Failure = &podstatus.Failure{Reason: "STORE_UNAVAILABLE", Message: "request 2"}
-		b.recorder.Mounted(failing)
+		none := mounted()
+		none.Objects = nil
+		b.recorder.Mounted(none)
+		b.wantCalls("POST " + statuses)
+		b.recorder.Mounted(none)
 		b.wantCalls()
-
-		status := b.status(statusName).Status
-		want := []metav1.Condition{{
-			Type: "Refreshed", Status: "False", Reason: "STORE_UNAVAILABLE", Message: "request 1", LastTransitionTime: metav1.Now(),
-		}}
-		if diff := cmp.Diff(want, status.Conditions); diff != "" {
-			t.Errorf("conditions (-want +got):\n%s", diff)
-		}
-		if !status.LastRefreshTime.Time.Equal(start) || !status.Mounted {
-			t.Errorf("got last refresh %v, mounted %v; want that before the failure, and mounted", status.LastRefreshTime, status.Mounted)
-		}
-
-		<-time.After(time.Hour)
-		failing.Failure = &podstatus.Failure{Reason: "not a reason!", Message: "x"}
-		b.recorder.Mounted(failing)
-		b.wantCalls("PATCH " + statusName)
-		if got := b.status(statusName).Status.Conditions[0]; got.Reason != "FetchFailed" || !got.LastTransitionTime.Equal(&want[0].LastTransitionTime) {
-			t.Errorf("got condition %v, want reason FetchFailed and the first transition's time", got)
-		}
-		b.recorder.Mounted(mounted())
-		b.wantCalls("PATCH " + statusName)
-		if got := b.status(statusName).Status.Conditions; len(got) != 1 || got[0].Status != "True" {
-			t.Errorf("got conditions %v, want one that is True", got)
-		}
 	})
 }
 

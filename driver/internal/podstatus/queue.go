@@ -26,12 +26,12 @@ const (
 
 	retryBase = 500 * time.Millisecond
 	retryMax  = time.Minute
-	// maxAttempts gives an API server that is down a quarter of an hour.
+	// retryLasting is how long the wait is from maxAttempts on.
+	retryLasting = 5 * time.Minute
+	// maxAttempts is how often what is refused is tried. It takes about ten
+	// minutes. What fails otherwise is tried for as long as it is in the queue.
 	maxAttempts = 20
 )
-
-// errDrop is in the chain of an error that no further attempt can help.
-var errDrop = errors.New("not tried again")
 
 // task writes something. It may be run again after a failure.
 type task func(ctx context.Context) error
@@ -44,7 +44,6 @@ type item struct {
 	due      time.Time
 	attempts int
 	running  bool
-	dropped  bool
 	index    int // in the heap, while not running
 }
 
@@ -87,7 +86,7 @@ func (q *queue) put(key string, t task) bool {
 	queued, ok := q.byKey[key]
 	switch {
 	case ok && queued.running:
-		queued.next, queued.dropped = t, false
+		queued.next = t
 		return true
 	case ok:
 		// The time of the next attempt stays: a new state is no reason to
@@ -101,22 +100,6 @@ func (q *queue) put(key string, t task) bool {
 	q.byKey[key] = added
 	q.push(added)
 	return true
-}
-
-// drop takes away what waits for the key. A task that runs is not stopped, but
-// not tried again.
-func (q *queue) drop(key string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	queued, ok := q.byKey[key]
-	switch {
-	case !ok:
-	case queued.running:
-		queued.next, queued.dropped = nil, true
-	default:
-		heap.Remove(&q.waiting, queued.index)
-		delete(q.byKey, key)
-	}
 }
 
 // run runs tasks until ctx ends. What is queued then is tried once more, for
@@ -156,7 +139,7 @@ func (q *queue) flush(work context.Context) {
 	q.closing = true
 	q.mu.Unlock()
 	for {
-		next, _ := q.take(time.Now().Add(2 * retryMax))
+		next, _ := q.take(time.Now().Add(2 * retryLasting))
 		if next != nil {
 			q.slots <- struct{}{}
 			q.start(work, next)
@@ -207,11 +190,11 @@ func (q *queue) finish(ctx context.Context, finished *item, err error) {
 	switch {
 	case err == nil && superseded:
 		finished.attempts = 0
-		finished.due = time.Now()
-	case err == nil, finished.dropped:
+		finished.due = time.Now().Add(q.settle)
+	case err == nil:
 		delete(q.byKey, finished.key)
 		return
-	case !superseded && (q.closing || finished.attempts >= maxAttempts || errors.Is(err, errDrop)):
+	case !superseded && (q.closing || hopeless(err, finished.attempts)):
 		delete(q.byKey, finished.key)
 		q.logger.LogAttrs(ctx, slog.LevelWarn, "cannot tell Kubernetes what happened, gave up",
 			slog.Int(logkey.Attempt, finished.attempts), slog.Any(logkey.Error, err))
@@ -221,6 +204,11 @@ func (q *queue) finish(ctx context.Context, finished *item, err error) {
 		q.logRetry(ctx, finished, err)
 	}
 	q.push(finished)
+}
+
+// hopeless tells whether so many attempts that ended with err are enough.
+func hopeless(err error, attempts int) bool {
+	return errors.Is(err, errDrop) || errors.Is(err, errRefused) && attempts >= maxAttempts
 }
 
 // logRetry is loud once a failure seems to last.
@@ -274,6 +262,9 @@ func (q *queue) sleep(ctx context.Context, d time.Duration) bool {
 func backoff(attempts int) time.Duration {
 	const doublings = 10 // beyond retryMax, and far from an overflow
 	d := min(retryBase<<min(attempts-1, doublings), retryMax)
+	if attempts >= maxAttempts {
+		d = retryLasting
+	}
 	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, guards nothing
 }
 

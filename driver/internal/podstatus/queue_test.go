@@ -27,10 +27,6 @@ func TestQueue_IsBounded(t *testing.T) {
 	if !q.put("7", nothing) {
 		t.Error("put of a queued key refused")
 	}
-	q.drop("7")
-	if !q.put("one more", nothing) {
-		t.Error("put refused though there is room")
-	}
 }
 
 func TestQueue_OneTaskPerKeyConcurrentSafe(t *testing.T) {
@@ -68,7 +64,8 @@ func TestQueue_OneTaskPerKeyConcurrentSafe(t *testing.T) {
 	})
 }
 
-func TestQueue_DropWhileRunning(t *testing.T) {
+// That one state cannot be written says nothing of the next.
+func TestQueue_NextAfterADrop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(slog.New(slog.DiscardHandler), 0)
@@ -77,13 +74,11 @@ func TestQueue_DropWhileRunning(t *testing.T) {
 		go func() { q.run(ctx); close(ended) }()
 		ran := 0
 		q.put("k", func(context.Context) error {
-			ran++
 			<-time.After(time.Second)
-			return errors.New("again")
+			return errDrop
 		})
 		synctest.Wait()
-		q.put("k", func(context.Context) error { ran += 100; return nil })
-		q.drop("k")
+		q.put("k", func(context.Context) error { ran++; return nil })
 		<-time.After(time.Hour)
 		if ran != 1 || q.len() != 0 {
 			t.Errorf("ran %d times, %d left; want once and none", ran, q.len())
@@ -98,7 +93,7 @@ func TestBackoff(t *testing.T) {
 	for _, test := range []struct {
 		attempts int
 		most     time.Duration
-	}{{1, 500 * time.Millisecond}, {2, time.Second}, {7, 32 * time.Second}, {8, time.Minute}, {1000, time.Minute}} {
+	}{{1, 500 * time.Millisecond}, {2, time.Second}, {7, 32 * time.Second}, {8, time.Minute}, {19, time.Minute}, {20, 5 * time.Minute}, {1000, 5 * time.Minute}} {
 		for range 100 {
 			if got := backoff(test.attempts); got < test.most/2 || got > test.most {
 				t.Errorf("after %d attempts: %v, want between %v and %v", test.attempts, got, test.most/2, test.most)
@@ -122,14 +117,20 @@ func TestEventWriter_IsBounded(t *testing.T) {
 	t.Parallel()
 	w := newEventWriter(nil, "n1")
 	now := time.Now()
-	for i := range maxSeries + 10 {
-		key, due := w.note(Event{Pod: Pod{UID: fmt.Sprint(i)}, Reason: ReasonMountFailed}, now)
-		if due != (i < maxSeries) {
-			t.Fatalf("event %d (%s): due %v", i, key, due)
+	event := func(uid string) Event { return Event{Pod: Pod{UID: uid}, Reason: ReasonMountFailed} }
+	for i := range maxSeries {
+		if key, result := w.note(event(fmt.Sprint(i)), now); result != noteDue {
+			t.Fatalf("event %d (%s): %v", i, key, result)
 		}
 	}
-	if _, due := w.note(Event{Pod: Pod{UID: "new"}, Reason: ReasonMountFailed}, now.Add(seriesWindow)); !due || len(w.series) != 1 {
-		t.Errorf("after the window: due %v, %d kept; want it due and the others gone", due, len(w.series))
+	if _, result := w.note(event("new"), now); result != noteFull || len(w.series) != maxSeries {
+		t.Errorf("event beyond the bound: %v, %d kept", result, len(w.series))
+	}
+	if _, result := w.note(event("7"), now); result != noteDue {
+		t.Errorf("event that is kept already: %v", result)
+	}
+	if _, result := w.note(event("new"), now.Add(lateAfter)); result != noteDue || len(w.series) != 1 {
+		t.Errorf("once they are old: %v, %d kept; want it due and the others gone", result, len(w.series))
 	}
 }
 

@@ -3,13 +3,16 @@ package podstatus_test
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/postern-dev/postern/driver/internal/kube/kubetest"
+	"github.com/postern-dev/postern/driver/internal/podstatus"
 )
 
 func TestRecorder_Mounted_RetriesUntilItWorks(t *testing.T) {
@@ -57,6 +60,44 @@ func TestRecorder_Mounted_GivesUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A volume that is unpublished while its status is written leaves nothing behind
+// that is not known to be forgotten.
+func TestRecorder_Forget_DuringAWrite(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		release := make(chan struct{})
+		b.cluster.Intercept(func(*http.Request) *metav1.Status {
+			<-release
+			return nil
+		})
+		b.recorder.Mounted(mounted())
+		synctest.Wait()
+		b.recorder.Forget("csi-1")
+		close(release)
+		b.wantCalls("POST " + statuses)
+		b.recorder.Mounted(mounted())
+		b.wantCalls("POST "+statuses, "GET "+statusName) // it does not remember that it wrote this
+	})
+}
+
+// A volume may come again under its id while the one before is being forgotten.
+func TestRecorder_Forget_AndMountedAgain(t *testing.T) {
+	inBubbleSettling(t, time.Second, func(b *bench) {
+		b.recorder.Mounted(mounted())
+		<-time.After(time.Second)
+		b.wantCalls("POST " + statuses)
+		changed := mounted()
+		changed.TargetPath = "/target/2"
+		b.recorder.Forget("csi-1")
+		b.recorder.Mounted(changed)
+		<-time.After(time.Second)
+		b.wantCalls("PATCH " + statusName)
+		b.recorder.Mounted(mounted())
+		b.recorder.Forget("csi-1")
+		<-time.After(time.Minute)
+		b.wantCalls()
+	})
 }
 
 func TestRecorder_Forget(t *testing.T) {
@@ -109,6 +150,58 @@ func TestRecorder_Run_EndIsBounded(t *testing.T) {
 			t.Errorf("the end took %v, want 3s", took)
 		}
 		b.stop = func() {}
+	})
+}
+
+// All volumes of a node become stale at once: the API server has a few calls at
+// a time, and all is told.
+func TestRecorder_Storm(t *testing.T) {
+	const volumes = 110
+	inBubbleSettling(t, time.Second, func(b *bench) {
+		told := func(i int) (podstatus.Status, podstatus.Event) {
+			status, event := mounted(), warning()
+			status.Pod.Name = fmt.Sprintf("web-%d", i)
+			status.Pod.UID, status.VolumeID = status.Pod.Name, status.Pod.Name
+			event.Pod, event.Reason, event.Key = status.Pod, podstatus.ReasonRotationFailed, status.VolumeID
+			return status, event
+		}
+		for i := range volumes {
+			status, _ := told(i)
+			put(b.t, b.cluster, "pods", "shop", metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: status.Pod.Name, UID: types.UID(status.Pod.UID)}})
+			b.recorder.Mounted(status)
+		}
+		<-time.After(time.Minute)
+		b.cluster.ResetCalls()
+		var running, most atomic.Int32
+		b.cluster.Intercept(func(*http.Request) *metav1.Status {
+			now := running.Add(1)
+			for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+			}
+			<-time.After(10 * time.Millisecond)
+			running.Add(-1)
+			return nil
+		})
+		for i := range volumes {
+			status, event := told(i)
+			status.Stale = &podstatus.Failure{Reason: "STORE_UNAVAILABLE"}
+			b.recorder.Mounted(status)
+			b.recorder.Tell(event)
+		}
+		<-time.After(time.Minute)
+		if n := most.Load(); n != 4 {
+			t.Errorf("up to %d calls at once, want 4", n)
+		}
+		if n := len(b.cluster.Calls()); n != 3*volumes { // a patch; a look at the pod and an event
+			t.Errorf("%d calls, want %d", n, 3*volumes)
+		}
+		if n := len(b.events()); n != volumes {
+			t.Errorf("%d events, want %d", n, volumes)
+		}
+		for _, name := range b.cluster.Names(statuses, "shop") {
+			if got := b.status(name).Status.Conditions; len(got) != 2 || got[1].Type != "Fresh" || got[1].Status != "False" {
+				t.Fatalf("%s: %v", name, got)
+			}
+		}
 	})
 }
 

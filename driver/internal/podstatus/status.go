@@ -48,7 +48,10 @@ type statusWriter struct {
 type written struct {
 	name, resourceVersion string
 	content               content
-	refreshed             metav1.Condition
+	ready, fresh          metav1.Condition
+	// former says that the object is of a former pod of the same name: nothing in
+	// it is of this volume.
+	former bool
 }
 
 // outcome of an attempt to write an object of a given name.
@@ -117,13 +120,14 @@ func (w *statusWriter) placeAs(ctx context.Context, s Status, name string) (outc
 	case !mayTake(existing, s):
 		return outcomeTaken, nil
 	}
-	return w.update(ctx, s, writtenOf(existing))
+	last := writtenOf(existing)
+	last.former = existing.Status.VolumeID != s.VolumeID && !ownedBy(existing, s.Pod.UID)
+	return w.update(ctx, s, last)
 }
 
 // update makes an object that is there say what s says.
 func (w *statusWriter) update(ctx context.Context, s Status, last written) (outcome, error) {
-	wanted := w.contentOf(s)
-	if wanted.equal(last.content) {
+	if last.content == w.contentOf(s, last) {
 		w.keep(s.VolumeID, last)
 		return outcomePlaced, nil
 	}
@@ -173,17 +177,8 @@ func ownedBy(object *apiv1.SecretProviderClassPodStatus, podUID string) bool {
 
 // describe says for what a write failed, and whether another attempt can help.
 func (w *statusWriter) describe(s Status, err error) error {
-	if isNamespaceGone(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
-		err = fmt.Errorf("%w: %w", errDrop, err)
-	}
 	return fmt.Errorf("write the status of SecretProviderClass %s for pod %s/%s: %w",
-		s.SecretProviderClass, s.Pod.Namespace, s.Pod.Name, err)
-}
-
-// isNamespaceGone tells that the namespace is being deleted, and the pod too.
-func isNamespaceGone(err error) bool {
-	const namespaceTerminating = "NamespaceTerminating" // corev1.NamespaceTerminatingCause
-	return apierrors.HasStatusCause(err, namespaceTerminating)
+		s.SecretProviderClass, s.Pod.Namespace, s.Pod.Name, classify(err))
 }
 
 func (w *statusWriter) lookUp(volumeID string) (written, bool) {

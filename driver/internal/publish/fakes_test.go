@@ -2,21 +2,28 @@ package publish_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
 	"github.com/postern-dev/postern/driver/internal/publish"
+	"github.com/postern-dev/postern/driver/internal/secretsync"
 	"github.com/postern-dev/postern/driver/internal/spc"
 	"github.com/postern-dev/postern/driver/internal/volume"
+	"github.com/postern-dev/postern/internal/redact"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
@@ -78,6 +85,9 @@ type memoryGateway struct {
 	// block, if set, makes Fetch wait for it to be closed.
 	block chan struct{}
 
+	// answer, if set, is asked instead of response and err.
+	answer func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error)
+
 	mu          sync.Mutex
 	fetched     []*gatewayv1.FetchRequest
 	released    []string
@@ -101,7 +111,38 @@ func (g *memoryGateway) Fetch(ctx context.Context, request *gatewayv1.FetchReque
 			return nil, context.Cause(ctx)
 		}
 	}
-	return g.response, g.err
+	if g.answer != nil {
+		response, err := g.answer(request)
+		return fresh(response), err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return fresh(g.response), g.err
+}
+
+// become has the gateway answer so from now on.
+func (g *memoryGateway) become(response *gatewayv1.FetchResponse, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.response, g.err = response, err
+}
+
+// holding is an answer with one file.
+func holding(password, version string, mode uint32) *gatewayv1.FetchResponse {
+	return &gatewayv1.FetchResponse{
+		Files:   []*secretv1.File{{Path: "password", Mode: mode, Contents: []byte(password)}},
+		Objects: []*secretv1.ObjectVersion{{Id: "password", Version: version}},
+	}
+}
+
+// fresh is an answer that was just fetched, unless it says otherwise.
+func fresh(response *gatewayv1.FetchResponse) *gatewayv1.FetchResponse {
+	if response == nil || response.GetFetchedAt() != nil {
+		return response
+	}
+	response = proto.CloneOf(response)
+	response.FetchedAt = timestamppb.Now()
+	return response
 }
 
 func (g *memoryGateway) Release(_ context.Context, volumeID string) error {
@@ -133,6 +174,7 @@ type memoryVolumes struct {
 	err error
 
 	mu      sync.Mutex
+	writes  int
 	mounted map[string]map[string]string
 }
 
@@ -145,9 +187,22 @@ func (v *memoryVolumes) State(target string) (volume.State, error) {
 	return volume.NotMounted, nil
 }
 
+// fail makes writes fail from now on.
+func (v *memoryVolumes) fail(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err = err
+}
+
+func (v *memoryVolumes) failure() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.err
+}
+
 func (v *memoryVolumes) Publish(_ context.Context, spec volume.Spec) error {
-	if v.err != nil {
-		return v.err
+	if err := v.failure(); err != nil {
+		return err
 	}
 	files := make(map[string]string)
 	for _, file := range spec.Files {
@@ -158,8 +213,31 @@ func (v *memoryVolumes) Publish(_ context.Context, spec volume.Spec) error {
 	if v.mounted == nil {
 		v.mounted = make(map[string]map[string]string)
 	}
+	if !maps.Equal(v.mounted[spec.Target], files) {
+		v.writes++
+	}
 	v.mounted[spec.Target] = files
 	return nil
+}
+
+// lose unmounts what nobody asked to be unmounted.
+func (v *memoryVolumes) lose(target string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.mounted, target)
+}
+
+func (v *memoryVolumes) Read(target string) ([]volume.File, error) {
+	mounted := v.at(target)
+	if mounted == nil {
+		return nil, volume.ErrNotMounted
+	}
+	var files []volume.File
+	for path, content := range mounted {
+		_, content, _ = strings.Cut(content, " ")
+		files = append(files, volume.File{Path: path, Contents: redact.NewBytes([]byte(content))})
+	}
+	return files, nil
 }
 
 func (v *memoryVolumes) Update(ctx context.Context, spec volume.Spec) (bool, error) {
@@ -172,13 +250,19 @@ func (v *memoryVolumes) Update(ctx context.Context, spec volume.Spec) (bool, err
 }
 
 func (v *memoryVolumes) Unpublish(_ context.Context, target string) error {
-	if v.err != nil {
-		return v.err
+	if err := v.failure(); err != nil {
+		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.mounted, target)
 	return nil
+}
+
+func (v *memoryVolumes) written() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.writes
 }
 
 func (v *memoryVolumes) at(target string) map[string]string {
@@ -207,16 +291,102 @@ func (r *memoryRecorder) Forget(volumeID string) {
 	r.forgot = append(r.forgot, volumeID)
 }
 
-func (r *memoryRecorder) Warn(event podstatus.Event) {
+func (r *memoryRecorder) Tell(event podstatus.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, event)
 }
 
+// told are the events of a reason.
+func (r *memoryRecorder) told(reason podstatus.Reason) []podstatus.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(r.events), func(e podstatus.Event) bool { return e.Reason != reason })
+}
+
 func (r *memoryRecorder) warnings() []podstatus.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]podstatus.Event(nil), r.events...)
+	return slices.DeleteFunc(slices.Clone(r.events), func(e podstatus.Event) bool { return e.Normal })
+}
+
+// last is the latest status.
+func (r *memoryRecorder) last() podstatus.Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.statuses[len(r.statuses)-1]
+}
+
+// memoryTriggers knows which classes are watched, by volume id.
+type memoryTriggers struct {
+	mu      sync.Mutex
+	watched map[string]string
+}
+
+func (m *memoryTriggers) Add(volumeID, namespace, class string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watched == nil {
+		m.watched = make(map[string]string)
+	}
+	m.watched[volumeID] = namespace + "/" + class
+}
+
+func (m *memoryTriggers) Remove(volumeID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.watched, volumeID)
+}
+
+func (m *memoryTriggers) of(volumeID string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.watched[volumeID]
+}
+
+// memorySecrets notes what it is asked to sync.
+type memorySecrets struct {
+	mu     sync.Mutex
+	result secretsync.Result
+	err    error
+	synced []secretsync.Volume
+	files  []map[string]string // what Files gave, for each
+	forgot []string
+	// before is called at the beginning of each Sync, if set.
+	before func()
+}
+
+func (m *memorySecrets) Sync(_ context.Context, v secretsync.Volume) (secretsync.Result, error) {
+	if m.before != nil {
+		m.before()
+	}
+	contents := make(map[string]string)
+	files, err := v.Files()
+	for _, file := range files {
+		contents[file.Path] = string(file.Contents.Reveal())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.synced, m.files = append(m.synced, v), append(m.files, contents)
+	return m.result, errors.Join(m.err, err)
+}
+
+func (m *memorySecrets) Forget(volumeID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgot = append(m.forgot, volumeID)
+}
+
+func (m *memorySecrets) become(result secretsync.Result, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.result, m.err = result, err
+}
+
+func (m *memorySecrets) syncs() ([]secretsync.Volume, []map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.synced), slices.Clone(m.files)
 }
 
 // world is everything that a publisher needs, with one pod and one class that
@@ -227,6 +397,7 @@ type world struct {
 	gateway  *memoryGateway
 	volumes  *memoryVolumes
 	recorder *memoryRecorder
+	triggers *memoryTriggers
 	config   publish.Config
 }
 
@@ -254,6 +425,7 @@ func newWorld(t *testing.T) *world {
 		}},
 		volumes:  &memoryVolumes{},
 		recorder: &memoryRecorder{},
+		triggers: &memoryTriggers{},
 	}
 	w.config = publish.Config{
 		NodeName:              "node-1",
@@ -262,6 +434,7 @@ func newWorld(t *testing.T) *world {
 		Gateway:               w.gateway,
 		Volumes:               w.volumes,
 		Recorder:              w.recorder,
+		Triggers:              w.triggers,
 		Tracer:                tracenoop.NewTracerProvider().Tracer(""),
 		Metrics:               metrics,
 		Logger:                slog.New(slog.DiscardHandler),
@@ -275,6 +448,22 @@ func (w *world) publisher(t *testing.T) *publish.Publisher {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// running returns a publisher that runs until the test ends.
+func (w *world) running(t *testing.T) *publish.Publisher {
+	t.Helper()
+	p := w.publisher(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	return p
 }
 

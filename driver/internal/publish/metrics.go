@@ -8,10 +8,12 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/postern-dev/postern/internal/rpc"
 )
 
-// Metrics counts publishes and refreshes. All but the last have the upstream
-// driver's names and labels.
+// Metrics counts publishes and refreshes, and tells how fresh volumes are. Those
+// without the prefix postern have the upstream driver's names and labels.
 type Metrics struct {
 	publish         metric.Int64Counter
 	publishErrors   metric.Int64Counter
@@ -19,20 +21,30 @@ type Metrics struct {
 	unpublishErrors metric.Int64Counter
 	refresh         metric.Int64Counter
 	refreshErrors   metric.Int64Counter
+	refreshDuration metric.Float64Histogram
+	refreshes       metric.Int64Counter
 	duration        metric.Float64Histogram
+	freshness       freshness
 }
 
 const (
 	labelProvider  = attribute.Key("provider")
+	labelClass     = attribute.Key("secret_provider_class")
+	labelState     = attribute.Key("state")
+	labelOutcome   = attribute.Key("outcome")
+	labelReason    = attribute.Key("reason")
 	labelErrorType = attribute.Key("error_type")
 	labelOSType    = attribute.Key("os_type")
 	labelRotated   = attribute.Key("rotated")
 )
 
+// buckets go up to kubelet's limit, in seconds.
+var buckets = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}
+
 // NewMetrics registers the metrics with meter.
 func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
-	var errs [7]error
+	var errs [10]error
 	m.publish, errs[0] = meter.Int64Counter("node_publish",
 		metric.WithDescription("Volumes published."))
 	m.publishErrors, errs[1] = meter.Int64Counter("node_publish_error",
@@ -48,7 +60,13 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m.duration, errs[6] = meter.Float64Histogram("postern.driver.publish.duration",
 		metric.WithUnit("s"),
 		metric.WithDescription("How long publish calls take, up to kubelet's limit of two minutes."),
-		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120))
+		metric.WithExplicitBucketBoundaries(buckets[:]...))
+	m.refreshDuration, errs[7] = meter.Float64Histogram("rotation_reconcile_duration_sec",
+		metric.WithDescription("How long fetching a mounted volume again takes."),
+		metric.WithExplicitBucketBoundaries(buckets[:]...))
+	m.refreshes, errs[8] = meter.Int64Counter("postern.driver.refreshes",
+		metric.WithDescription("Attempts to fetch mounted volumes again, by outcome and why they failed."))
+	m.freshness, errs[9] = newFreshness(meter)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -82,12 +100,29 @@ func (m *Metrics) unpublished(ctx context.Context, err error) {
 	m.unpublishErrors.Add(ctx, 1, metric.WithAttributes(osType()))
 }
 
-func (m *Metrics) refreshed(ctx context.Context, provider string, changed bool, err error) {
-	attributes := []attribute.KeyValue{labelProvider.String(provider), labelRotated.Bool(changed), osType()}
+// refreshed counts one refresh.
+func (m *Metrics) refreshed(ctx context.Context, provider string, started time.Time, o outcome, err error) {
+	outcome, reason := "unchanged", "OK"
+	switch {
+	case err != nil:
+		outcome, reason = "failed", reasonLabel(err)
+	case o.changed:
+		outcome = "changed"
+	}
+	m.refreshes.Add(ctx, 1, metric.WithAttributes(labelProvider.String(provider), labelOutcome.String(outcome), labelReason.String(reason)))
+	attributes := []attribute.KeyValue{labelProvider.String(provider), labelRotated.Bool(o.changed), osType()}
 	if err == nil {
 		m.refresh.Add(ctx, 1, metric.WithAttributes(attributes...))
+		m.refreshDuration.Record(ctx, time.Since(started).Seconds(), metric.WithAttributes(osType()))
 		return
 	}
 	attributes = append(attributes, labelErrorType.String(errorType(err)))
 	m.refreshErrors.Add(ctx, 1, metric.WithAttributes(attributes...))
+}
+
+func reasonLabel(err error) string {
+	if reason := rpc.FromError(err).Reason; reason != "" {
+		return reason
+	}
+	return "UNKNOWN"
 }

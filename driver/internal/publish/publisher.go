@@ -15,7 +15,10 @@ import (
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/keylock"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
+	"github.com/postern-dev/postern/driver/internal/refresh"
+	"github.com/postern-dev/postern/driver/internal/secretsync"
 	"github.com/postern-dev/postern/driver/internal/volume"
+	"github.com/postern-dev/postern/internal/daemon"
 	"github.com/postern-dev/postern/internal/rpc"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
@@ -51,22 +54,38 @@ type Volumes interface {
 	State(target string) (volume.State, error)
 	Publish(ctx context.Context, spec volume.Spec) error
 	Update(ctx context.Context, spec volume.Spec) (changed bool, err error)
+	Read(target string) ([]volume.File, error)
 	Unpublish(ctx context.Context, target string) error
+}
+
+// Secrets keeps Kubernetes Secrets that mirror volumes.
+type Secrets interface {
+	Sync(ctx context.Context, volume secretsync.Volume) (secretsync.Result, error)
+	Forget(volumeID string)
+}
+
+// Triggers watches the classes of volumes for people who ask for a refresh; they
+// reach RequestRefresh.
+type Triggers interface {
+	Add(volumeID, namespace, class string)
+	Remove(volumeID string)
 }
 
 // Recorder tells the pod's users what happened, after the call is answered.
 type Recorder interface {
 	Mounted(status podstatus.Status)
 	Forget(volumeID string)
-	Warn(event podstatus.Event)
+	Tell(event podstatus.Event)
 }
 
 // Config is what New needs.
 type Config struct {
 	NodeName              string
 	SecretProviderClasses SecretProviderClasses
-	// Cluster is nil where there is no Kubernetes API.
+	// Cluster, Secrets and Triggers are nil where there is no Kubernetes API.
 	Cluster  Cluster
+	Secrets  Secrets
+	Triggers Triggers
 	Gateway  Gateway
 	Volumes  Volumes
 	Recorder Recorder
@@ -77,8 +96,8 @@ type Config struct {
 	// SPC's parameters, as the upstream driver does. Whoever may create a pod
 	// may then choose role and address, whatever the SPC says.
 	AllowParameterOverrides bool
-	// RotationPollInterval is how old a volume's content is, at least, when a
-	// repeated call fetches it again. 0: never.
+	// RotationPollInterval is how old a volume's content gets before it is fetched
+	// again, unless its class says otherwise. 0: as old as it likes.
 	RotationPollInterval time.Duration
 	// Observe is called before each step of a publish with the step's name;
 	// tests kill the process there. It may be nil, and must be safe for
@@ -86,23 +105,28 @@ type Config struct {
 	Observe func(step string)
 }
 
-// Publisher publishes and unpublishes volumes.
+// Publisher publishes volumes, refreshes them while they are there, and
+// unpublishes them.
 //
 // Invariants:
 //  1. A target is either not mounted or complete when Publish returns, with
 //     whatever error.
-//  2. Calls on one target run one after the other.
+//  2. Calls on one target run one after the other. A refresh waits for its store
+//     beside them, and takes its turn to write.
 //  3. Unpublish needs neither the gateway nor the API server.
 //  4. A volume that was complete stays so, and a refresh that fails leaves its
 //     content as it was.
+//  5. All that is known of a volume is forgotten when it is unpublished. What is
+//     known is worth a fetch, no more: the state of a volume is its mount.
 type Publisher struct {
-	cfg       Config
-	locks     keylock.Locks
-	refreshes refreshes
-	releaser  *releaser
+	cfg      Config
+	locks    keylock.Locks
+	mounted  *mountedVolumes
+	schedule *refresh.Schedule
+	releaser *releaser
 }
 
-// New returns a Publisher. Run must run for volumes to be released.
+// New returns a Publisher. Run must run for volumes to be refreshed and released.
 func New(cfg Config) (*Publisher, error) {
 	switch {
 	case cfg.SecretProviderClasses == nil:
@@ -114,18 +138,30 @@ func New(cfg Config) (*Publisher, error) {
 	case cfg.Recorder == nil || cfg.Tracer == nil || cfg.Metrics == nil || cfg.Logger == nil:
 		return nil, errors.New("publisher needs a recorder, a tracer, metrics and a logger")
 	}
-	return &Publisher{cfg: cfg, releaser: newReleaser(cfg.Gateway, cfg.Logger)}, nil
+	p := &Publisher{cfg: cfg, releaser: newReleaser(cfg.Gateway, cfg.Logger)}
+	var err error
+	if p.schedule, err = refresh.NewSchedule(p.refresh); err != nil {
+		return nil, err
+	}
+	triggers := cfg.Triggers
+	if triggers == nil {
+		triggers = noTriggers{}
+	}
+	p.mounted = &mountedVolumes{timing: refresh.Timing{Node: cfg.NodeName}, schedule: p.schedule, triggers: triggers}
+	return p, cfg.Metrics.observe(p.mounted.all)
 }
 
-// Run releases unpublished volumes at the gateway until ctx ends.
+// Run refreshes volumes that are due, and releases unpublished ones at the
+// gateway, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) error {
 	p.cfg.Metrics.start(ctx)
-	return p.releaser.run(ctx)
+	return daemon.Group(ctx, p.schedule.Run, p.releaser.run)
 }
 
 // Publish makes the volume appear at its target, complete, or returns why not.
 // It is idempotent: kubelet repeats the call while the pod lives, with fresh
-// tokens, and a volume that is there is at most refreshed.
+// tokens, which are kept for the next refresh. It does not fetch for a volume
+// that is there: kubelet does nothing else for the pod while it waits.
 func (p *Publisher) Publish(ctx context.Context, request Request) error {
 	ctx, cancel := rpc.WithMargin(ctx, answerMargin)
 	defer cancel()
@@ -137,15 +173,27 @@ func (p *Publisher) Publish(ctx context.Context, request Request) error {
 	p.releaser.forget(request.VolumeID)
 
 	t := &transaction{publisher: p, request: request}
-	started := time.Now()
-	repeated, err := t.run(ctx)
-	if !repeated {
-		p.cfg.Metrics.published(ctx, t.provider, started, err)
+	t.observe("look at the target")
+	state, err := p.cfg.Volumes.State(request.Target)
+	switch {
+	case err != nil:
+		err = mountPointError(request.Target, err)
+	case state == volume.Complete:
+		p.mounted.renew(request)
+		return nil
 	}
+	started := time.Now()
+	var o outcome
+	if err == nil {
+		o, err = t.mount(ctx)
+	}
+	p.cfg.Metrics.published(ctx, t.provider, started, err)
 	if err != nil {
 		t.recordFailure(ctx, err)
+		return err
 	}
-	return err
+	t.recordMounted(p.mounted.mounted(request, o))
+	return nil
 }
 
 // Unpublish takes the volume away, whatever state it is in, and has the
@@ -161,11 +209,26 @@ func (p *Publisher) Unpublish(ctx context.Context, volumeID, target string) erro
 	if err != nil {
 		return unpublishError(target, err)
 	}
-	p.refreshes.forget(volumeID)
+	p.mounted.remove(volumeID)
+	if p.cfg.Secrets != nil {
+		p.cfg.Secrets.Forget(volumeID)
+	}
 	p.cfg.Recorder.Forget(volumeID)
 	p.releaser.release(volumeID)
 	return nil
 }
+
+// RequestRefresh has those volumes of a class refreshed at once that were last
+// fetched before its annotation [apiv1.AnnotationRefresh] had this value.
+func (p *Publisher) RequestRefresh(namespace, class, value string) {
+	p.mounted.request(namespace, class, value)
+}
+
+// noTriggers is where nobody can ask for a refresh.
+type noTriggers struct{}
+
+func (noTriggers) Add(string, string, string) {}
+func (noTriggers) Remove(string)              {}
 
 // ignoredAttributes says which of the pod's volumeAttributes count for nothing.
 func ignoredAttributes(names []string) string {

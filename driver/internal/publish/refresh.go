@@ -2,94 +2,180 @@ package publish
 
 import (
 	"context"
-	"sync"
+	"errors"
+	"log/slog"
 	"time"
 
-	"github.com/postern-dev/postern/driver/internal/podstatus"
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	apiv1 "github.com/postern-dev/postern/driver/api/v1"
+	"github.com/postern-dev/postern/driver/internal/refresh"
 	"github.com/postern-dev/postern/driver/internal/volume"
 	"github.com/postern-dev/postern/internal/logkey"
 	"github.com/postern-dev/postern/internal/rpc"
+	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
 
-// refreshTimeout bounds a refresh: kubelet does nothing else for the pod while
-// it waits for the answer.
-const refreshTimeout = 20 * time.Second
+// refreshTimeout bounds a refresh. It is longer than the gateway lets a call of
+// a provider take.
+const refreshTimeout = 45 * time.Second
 
-// refresh fetches a mounted volume again if that is due, and writes what has
-// changed. A failure is told to the pod's users and not to kubelet, some
-// versions of which remove the directory of a volume whose repeated publish
-// fails (kubernetes/kubernetes#121271): the volume keeps what it has.
-func (t *transaction) refresh(ctx context.Context) {
-	p := t.publisher
-	if !p.refreshes.due(t.request.VolumeID, p.cfg.RotationPollInterval) {
-		return
-	}
+// errVolumeGone ends the refresh of a volume that is unpublished, or was
+// unmounted by somebody: kubelet's next call mounts that again.
+var errVolumeGone = errors.New("the volume is gone")
+
+// refresh fetches a volume again, and writes what has changed. Whatever happens,
+// the volume keeps what it holds until all that is new is there; kubelet is not
+// told, the pod's users are.
+func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	t.refreshing = true
-	changed := false
-	response, err := t.bring(ctx, func(ctx context.Context, spec volume.Spec) (err error) {
-		changed, err = p.cfg.Volumes.Update(ctx, spec)
-		return err
-	})
-	p.cfg.Metrics.refreshed(ctx, t.provider, changed, err)
-	if err != nil {
-		t.recordStale(ctx, err)
+	v, now, ok := p.mounted.begin(volumeID, cancel)
+	if !ok {
 		return
 	}
-	t.recordMounted(ctx, response)
+	defer p.mounted.end(v)
+	started := time.Now()
+	ctx, span := p.cfg.Tracer.Start(ctx, "driver.RefreshVolume", trace.WithNewRoot(), trace.WithAttributes(
+		attribute.String("k8s.namespace.name", now.request.Pod.Namespace),
+		attribute.String("k8s.pod.name", now.request.Pod.Name),
+		attribute.String("postern.secret_provider_class", now.request.SecretProviderClass),
+		attribute.String("csi.volume_id", volumeID),
+	))
+	defer span.End()
+	t := &transaction{publisher: p, request: now.request, provider: now.content.provider, volume: v, held: now.content, requestedAt: now.requestedAt}
+	outcome, err := t.refreshOrPanic(ctx)
+	if errors.Is(err, errVolumeGone) || (err != nil && !p.mounted.has(v)) {
+		p.abandon(v, t.fetched)
+		return
+	}
+	p.cfg.Metrics.refreshed(ctx, t.provider, started, outcome, err)
+	if err != nil {
+		span.SetStatus(otelcodes.Error, err.Error())
+		t.recordRefreshFailure(ctx, rpc.FromError(err))
+		return
+	}
+	t.recordRefreshed(ctx, outcome)
 }
 
-// recordStale tells the pod's users that the volume keeps its last content.
-func (t *transaction) recordStale(ctx context.Context, err error) {
-	failure := rpc.FromError(err)
-	t.publisher.cfg.Logger.WarnContext(ctx, "refresh failed: the volume keeps its content",
-		logkey.Namespace, t.request.Pod.Namespace, logkey.Pod, t.request.Pod.Name, logkey.Reason, failure.Reason, logkey.Error, failure.Message)
-	t.warn(ctx, podstatus.ReasonRefreshFailed, "the volume keeps its content: "+failure.Message)
-	if status, ok := t.publisher.refreshes.last(t.request.VolumeID); ok {
-		status.Failure = &podstatus.Failure{Reason: failure.Reason, Message: failure.Message}
-		t.publisher.cfg.Recorder.Mounted(status)
+// abandon ends the refresh of a volume that is gone. What its provider issued
+// for it meanwhile is released once more.
+func (p *Publisher) abandon(v *mountedVolume, fetched bool) {
+	if fetched && !p.mounted.has(v) {
+		p.releaser.release(v.request.VolumeID)
 	}
 }
 
-// refreshes remembers when the content of each volume was fetched, by volume
-// id. A volume that another process mounted is not known, and so is due.
-//
-// Invariants:
-//  1. There is an entry at most for each volume that this process has brought
-//     content to and not unpublished.
-type refreshes struct {
-	mu       sync.Mutex
-	statuses map[string]podstatus.Status
+// refreshOrPanic makes a panic the failure of this volume alone.
+func (t *transaction) refreshOrPanic(ctx context.Context) (_ outcome, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t.publisher.cfg.Logger.LogAttrs(ctx, slog.LevelError, "a refresh panicked",
+				slog.String(logkey.VolumeID, t.request.VolumeID), slog.String(logkey.Stack, rpc.PanicStack()))
+			err = &rpc.Error{Reason: rpc.ReasonInternal, Message: "refreshing the volume panicked: please report it with the driver's log"}
+		}
+	}()
+	return t.refresh(ctx)
 }
 
-// due reports whether a volume's content is at least interval old.
-func (r *refreshes) due(volumeID string, interval time.Duration) bool {
-	if interval == 0 {
-		return false
+func (t *transaction) refresh(ctx context.Context) (outcome, error) {
+	class, err := t.secretProviderClass(ctx)
+	if err != nil {
+		return outcome{}, err
 	}
-	status, ok := r.last(volumeID)
-	return !ok || time.Since(status.LastRefresh) >= interval
-}
-
-func (r *refreshes) last(volumeID string) (podstatus.Status, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	status, ok := r.statuses[volumeID]
-	return status, ok
-}
-
-func (r *refreshes) succeeded(status podstatus.Status) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.statuses == nil {
-		r.statuses = make(map[string]podstatus.Status)
+	interval, err := t.interval(class)
+	if err != nil {
+		return outcome{}, err
 	}
-	r.statuses[status.VolumeID] = status
+	o := outcome{content: t.held, began: time.Now()}
+	o.content.requested, o.content.revision = class.Annotations[apiv1.AnnotationRefresh], revisionOf(class)
+	if interval == 0 && !t.held.byProvider && t.requestedAt.IsZero() {
+		o.content.interval = 0
+		t.syncMounted(ctx, class, &o, nil)
+		return o, nil
+	}
+	files, err := t.renewContent(ctx, class, interval, &o)
+	defer wipe(files)
+	if err != nil {
+		return outcome{}, err
+	}
+	t.syncMounted(ctx, class, &o, files)
+	return o, nil
 }
 
-func (r *refreshes) forget(volumeID string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.statuses, volumeID)
+// renewContent brings the volume to what the store holds now. It returns the
+// files that it was given, for the caller to wipe: none if nothing has changed.
+func (t *transaction) renewContent(ctx context.Context, class *apiv1.SecretProviderClass, interval time.Duration, o *outcome) ([]volume.File, error) {
+	t.provider = string(class.Spec.Provider)
+	request := &gatewayv1.FetchRequest{
+		Refresh:         true,
+		RefreshInterval: optionalDuration(interval),
+		FetchedAfter:    timestamppb.New(t.fetchAfter(o.began, interval)),
+	}
+	if t.provider == t.held.provider { // versions of another mean nothing
+		request.CurrentObjects = t.held.objects
+	}
+	response, err := t.fetch(ctx, class, request)
+	if err != nil {
+		return nil, t.annotate(err)
+	}
+	o.content = t.contentOf(class, interval, response)
+	if response.GetNotModified() {
+		o.content.objects = t.held.objects
+		return nil, nil
+	}
+	files := filesOf(response)
+	o.changed, err = t.update(ctx, files)
+	return files, err
+}
+
+// update writes what differs, if the volume is still there.
+func (t *transaction) update(ctx context.Context, files []volume.File) (changed bool, err error) {
+	unlock, err := t.publisher.locks.Lock(ctx, t.request.Target)
+	if err != nil {
+		return false, busyError(t.request.Target)
+	}
+	defer unlock()
+	if !t.publisher.mounted.has(t.volume) {
+		return false, errVolumeGone
+	}
+	changed, err = t.write(ctx, files, t.publisher.cfg.Volumes.Update)
+	switch {
+	case errors.Is(err, volume.ErrNotMounted):
+		return false, errVolumeGone
+	case err != nil:
+		return false, mountError(t.request.Target, err)
+	default:
+		return changed, nil
+	}
+}
+
+// fetchAfter is when the store must have been asked for an answer to be of use:
+// after it was asked for what the volume holds, not longer ago than the content
+// may be old, and not before somebody asked for a refresh.
+func (t *transaction) fetchAfter(now time.Time, interval time.Duration) time.Time {
+	after := t.held.fetchedAt
+	if oldest := now.Add(-interval); oldest.After(after) {
+		after = oldest
+	}
+	if t.requestedAt.After(after) {
+		after = t.requestedAt
+	}
+	return after
+}
+
+// interval is how often the class's volumes are refreshed.
+func (t *transaction) interval(class *apiv1.SecretProviderClass) (time.Duration, error) {
+	interval, err := refresh.Interval(class.Spec.Parameters, t.publisher.cfg.RotationPollInterval)
+	if err != nil {
+		return 0, t.annotate(err)
+	}
+	return interval, nil
+}
+
+func revisionOf(class *apiv1.SecretProviderClass) classRevision {
+	return classRevision{uid: string(class.UID), generation: class.Generation}
 }

@@ -14,31 +14,32 @@ import (
 )
 
 // A mount with a kept answer of a store that is unreachable is loud, and is
-// fetched again at the next occasion.
+// fetched again soon.
 func TestPublish_Stale(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.config.RotationPollInterval = 2 * time.Minute
-		p := w.publisher(t)
 		fetched := time.Now().Add(-3 * time.Minute)
-		w.gateway.response.Source = gatewayv1.Source_SOURCE_STALE
-		w.gateway.response.FetchedAt = timestamppb.New(fetched)
+		stale := holding("old", "1", 0o600)
+		stale.Source, stale.FetchedAt = gatewayv1.Source_SOURCE_STALE, timestamppb.New(fetched)
+		w.gateway.become(stale, nil)
+		p := w.running(t)
 		mustPublish(t, w, p, 1)
 
-		if got := w.recorder.events; len(got) != 1 || got[0].Reason != podstatus.ReasonStale || !strings.Contains(got[0].Message, "3m0s ago") {
+		got := w.recorder.told(podstatus.ReasonStale)
+		if len(got) != 1 || !strings.Contains(got[0].Message, fetched.UTC().Format(time.RFC3339)) || got[0].Detail != "3m0s ago" {
 			t.Errorf("events: %+v", got)
 		}
-		status := w.recorder.statuses[0]
-		if !status.LastRefresh.Equal(fetched) || status.Failure == nil || status.Failure.Reason != rpc.ReasonStoreUnavailable {
-			t.Errorf("status: %+v, failure %+v", status, status.Failure)
+		if status := w.recorder.last(); !status.LastRefresh.Equal(fetched) || status.Stale == nil || status.Stale.Reason != rpc.ReasonStoreUnavailable {
+			t.Errorf("status: %+v, failure %+v", status, status.Stale)
 		}
 
-		w.gateway.response.Source = gatewayv1.Source_SOURCE_PROVIDER
-		w.gateway.response.FetchedAt = timestamppb.Now()
-		mustPublish(t, w, p, 2)
-		if got := w.recorder.statuses[1]; got.Failure != nil || !got.LastRefresh.Equal(time.Now()) {
-			t.Errorf("status: %+v, failure %+v", got, got.Failure)
+		w.gateway.become(holding("new", "2", 0o600), nil)
+		<-time.After(2 * time.Second)
+		wantFetches(t, w, 2)
+		if got := w.recorder.last(); got.Stale != nil || time.Since(got.LastRefresh) > 2*time.Second || w.volumes.at(target)["password"] != "-rw------- new" {
+			t.Errorf("status: %+v, failure %+v, mounted %v", got, got.Stale, w.volumes.at(target))
 		}
 		// The first is a mount, for which a stale answer is better than none.
 		if got := w.gateway.fetches(); got[0].GetRefresh() || !got[1].GetRefresh() {
@@ -53,16 +54,19 @@ func TestPublish_AgeOfAKeptAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.config.RotationPollInterval = 2 * time.Minute
-		p := w.publisher(t)
-		w.gateway.response.Source = gatewayv1.Source_SOURCE_CACHE
-		w.gateway.response.FetchedAt = timestamppb.New(time.Now().Add(-9 * time.Second))
+		asked := time.Now().Add(-9 * time.Second)
+		kept := holding("old", "1", 0o600)
+		kept.Source, kept.FetchedAt = gatewayv1.Source_SOURCE_CACHE, timestamppb.New(asked)
+		w.gateway.become(kept, nil)
+		p := w.running(t)
 		mustPublish(t, w, p, 1)
-		if len(w.recorder.events) != 0 || w.recorder.statuses[0].Failure != nil {
-			t.Errorf("events %+v, failure %+v", w.recorder.events, w.recorder.statuses[0].Failure)
+		if status := w.recorder.last(); len(w.recorder.warnings()) != 0 || status.Stale != nil || !status.LastRefresh.Equal(asked) {
+			t.Errorf("events %+v, status %+v", w.recorder.warnings(), status)
 		}
-		<-time.After(110 * time.Second)
-		mustPublish(t, w, p, 1)
-		<-time.After(time.Second)
-		mustPublish(t, w, p, 2)
+		<-time.After(2*time.Minute - 9*time.Second)
+		wantFetches(t, w, 2)
+		if after := w.gateway.fetches()[1].GetFetchedAfter().AsTime(); !after.Equal(asked) {
+			t.Errorf("fetched after %v, want what is newer than %v", after, asked)
+		}
 	})
 }

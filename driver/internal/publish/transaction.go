@@ -5,13 +5,16 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
+	"github.com/postern-dev/postern/driver/internal/refresh"
 	"github.com/postern-dev/postern/driver/internal/volume"
 	"github.com/postern-dev/postern/internal/redact"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
@@ -23,53 +26,94 @@ import (
 // the upstream driver.
 const defaultFileMode fs.FileMode = 0o644
 
-// transaction is one Publish call. Only its goroutine touches it.
+// transaction is one mount or one refresh. Only its goroutine touches it.
 type transaction struct {
 	publisher *Publisher
 	request   Request
 	// provider is known once the SPC is read.
 	provider string
-	// refreshing is set for a volume that is mounted.
-	refreshing bool
+
+	// The rest is a refresh's: the volume, what it holds, and when somebody asked
+	// for it, if it is not due by itself. A mount has none of it.
+	volume      *mountedVolume
+	held        content
+	requestedAt time.Time
+	// fetched is set once the gateway was asked.
+	fetched bool
 }
 
-// run reports whether the call was a repeated one: the volume was there.
-func (t *transaction) run(ctx context.Context) (repeated bool, err error) {
-	t.observe("look at the target")
-	state, err := t.publisher.cfg.Volumes.State(t.request.Target)
-	if err != nil {
-		return false, mountPointError(t.request.Target, err)
-	}
-	if state == volume.Complete {
-		t.refresh(ctx)
-		return true, nil
-	}
-	response, err := t.bring(ctx, t.publisher.cfg.Volumes.Publish)
-	if err != nil {
-		return false, err
-	}
-	t.observe("answer")
-	t.recordMounted(ctx, response)
-	return false, nil
+// outcome is what a mount or a refresh brought.
+type outcome struct {
+	content content
+	// began is when it was begun to ask for content.
+	began time.Time
+	// changed says that a refresh changed files.
+	changed bool
+	// stale is set if the answer was kept from before, because the store is
+	// unreachable.
+	stale *podstatus.Failure
+	// unsynced is set if a Kubernetes Secret is not as it should be.
+	unsynced *podstatus.Failure
 }
 
-// bring fetches the secrets and has them written by put.
-func (t *transaction) bring(ctx context.Context, put func(context.Context, volume.Spec) error) (*gatewayv1.FetchResponse, error) {
+// mount puts the volume in place. Secrets are synced before, so that a volume
+// that is in place is one that the pod can start with.
+func (t *transaction) mount(ctx context.Context) (outcome, error) {
 	t.observe("read the class")
 	class, err := t.secretProviderClass(ctx)
 	if err != nil {
-		return nil, err
+		return outcome{}, err
 	}
 	t.provider = string(class.Spec.Provider)
-	t.observe("fetch")
-	response, err := t.fetch(ctx, class)
+	interval, err := t.interval(class)
 	if err != nil {
-		return nil, t.annotate(err)
+		return outcome{}, err
 	}
-	if err := t.write(ctx, response, put); err != nil {
-		return nil, mountError(t.request.Target, err)
+	o := outcome{began: time.Now()}
+	t.observe("fetch")
+	response, err := t.fetch(ctx, class, &gatewayv1.FetchRequest{RefreshInterval: optionalDuration(interval)})
+	if err != nil {
+		return outcome{}, t.annotate(err)
 	}
-	return response, nil
+	o.content = t.contentOf(class, interval, response)
+	if response.GetSource() == gatewayv1.Source_SOURCE_STALE {
+		o.stale = t.noticeStale(ctx, o.content.fetchedAt)
+	}
+	files := filesOf(response)
+	defer wipe(files)
+	if err := t.syncBeforeMount(ctx, class, &o, files); err != nil {
+		return outcome{}, err
+	}
+	_, err = t.write(ctx, files, func(ctx context.Context, spec volume.Spec) (bool, error) {
+		return true, t.publisher.cfg.Volumes.Publish(ctx, spec)
+	})
+	if err != nil {
+		return outcome{}, mountError(t.request.Target, err)
+	}
+	t.observe("answer")
+	return o, nil
+}
+
+// contentOf is what a volume holds that holds an answer.
+func (t *transaction) contentOf(class *apiv1.SecretProviderClass, interval time.Duration, response *gatewayv1.FetchResponse) content {
+	now := time.Now()
+	c := content{
+		provider:  t.provider,
+		objects:   response.GetObjects(),
+		fetchedAt: now,
+		interval:  interval,
+		revision:  revisionOf(class),
+		requested: class.Annotations[apiv1.AnnotationRefresh],
+	}
+	if response.GetFetchedAt().IsValid() {
+		// Of what is left of a time in an answer only its distance to now counts: a
+		// clock that is set must not make a volume due in an hour or at once.
+		c.fetchedAt = now.Add(-max(0, now.Sub(response.GetFetchedAt().AsTime())))
+	}
+	if after := response.GetRefreshAfter().AsDuration(); after > 0 {
+		c.interval, c.byProvider = max(after, refresh.MinInterval), true
+	}
+	return c
 }
 
 func (t *transaction) observe(step string) {
@@ -92,42 +136,45 @@ func (t *transaction) secretProviderClass(ctx context.Context) (*apiv1.SecretPro
 	return class, nil
 }
 
-// fetch asks the gateway, which waits for the provider; meanwhile the pod's
-// users are told what is waited for, and a pod that is gone ends it.
-func (t *transaction) fetch(ctx context.Context, class *apiv1.SecretProviderClass) (*gatewayv1.FetchResponse, error) {
-	ctx, stop := t.watchWait(ctx)
-	defer stop()
+// fetch asks the gateway, which waits for the provider; request has what only a
+// mount or only a refresh asks for. While a pod waits for its mount its users are
+// told what for, and a pod that is gone ends it.
+func (t *transaction) fetch(ctx context.Context, class *apiv1.SecretProviderClass, request *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+	if t.volume == nil {
+		var stop func()
+		ctx, stop = t.watchWait(ctx)
+		defer stop()
+	}
 	gateway := t.publisher.cfg.Gateway
 	description, err := gateway.Describe(ctx, t.provider)
 	if err != nil {
 		return nil, err
 	}
-	request := t.fetchRequest(ctx, class)
+	t.complete(ctx, class, request)
 	if err := t.addSurroundings(ctx, description, request); err != nil {
 		return nil, err
 	}
+	t.fetched = true
 	return gateway.Fetch(ctx, request)
 }
 
-func (t *transaction) fetchRequest(ctx context.Context, class *apiv1.SecretProviderClass) *gatewayv1.FetchRequest {
+// complete adds what every fetch for the pod asks for.
+func (t *transaction) complete(ctx context.Context, class *apiv1.SecretProviderClass, request *gatewayv1.FetchRequest) {
 	r := &t.request
-	request := &gatewayv1.FetchRequest{
-		VolumeId: r.VolumeID,
-		Provider: t.provider,
-		Pod: &secretv1.Pod{
-			Namespace:      r.Pod.Namespace,
-			Name:           r.Pod.Name,
-			Uid:            r.Pod.UID,
-			ServiceAccount: &secretv1.ServiceAccount{Name: r.Pod.ServiceAccount},
-		},
-		Node:                &secretv1.Node{Name: t.publisher.cfg.NodeName},
-		SecretProviderClass: class.Name,
-		Parameters:          t.parameters(ctx, class),
-		Secrets:             reveal(r.Secrets),
-		DefaultFileMode:     uint32(defaultFileMode),
-		TargetPath:          r.Target,
-		Refresh:             t.refreshing,
+	request.VolumeId = r.VolumeID
+	request.Provider = t.provider
+	request.Pod = &secretv1.Pod{
+		Namespace:      r.Pod.Namespace,
+		Name:           r.Pod.Name,
+		Uid:            r.Pod.UID,
+		ServiceAccount: &secretv1.ServiceAccount{Name: r.Pod.ServiceAccount},
 	}
+	request.Node = &secretv1.Node{Name: t.publisher.cfg.NodeName}
+	request.SecretProviderClass = class.Name
+	request.Parameters = t.parameters(ctx, class)
+	request.Secrets = reveal(r.Secrets)
+	request.DefaultFileMode = uint32(defaultFileMode)
+	request.TargetPath = r.Target
 	for _, token := range r.Tokens {
 		request.Tokens = append(request.Tokens, &secretv1.Token{
 			Audience: token.Audience,
@@ -135,13 +182,12 @@ func (t *transaction) fetchRequest(ctx context.Context, class *apiv1.SecretProvi
 			Expiry:   timestamppb.New(token.Expiry),
 		})
 	}
-	return request
 }
 
 // parameters are the SPC's, and the pod's volumeAttributes where that is
 // allowed; where it is not, the pod's users are told that they do not count.
 func (t *transaction) parameters(ctx context.Context, class *apiv1.SecretProviderClass) map[string]string {
-	parameters := maps.Clone(class.Spec.Parameters)
+	parameters := refresh.WithoutInterval(class.Spec.Parameters)
 	if len(t.request.Attributes) == 0 {
 		return parameters
 	}
@@ -178,30 +224,46 @@ func (t *transaction) addSurroundings(ctx context.Context, description *provider
 	return nil
 }
 
-func (t *transaction) write(ctx context.Context, response *gatewayv1.FetchResponse, put func(context.Context, volume.Spec) error) error {
+// write has files put in place, and reports whether that changed something.
+func (t *transaction) write(ctx context.Context, files []volume.File, put func(context.Context, volume.Spec) (bool, error)) (changed bool, err error) {
 	ctx, span := t.publisher.cfg.Tracer.Start(ctx, "driver.WriteVolume", trace.WithAttributes(
-		attribute.Int("postern.files", len(response.GetFiles())),
+		attribute.Int("postern.files", len(files)),
 	))
 	defer span.End()
-	spec := volume.Spec{
+	changed, err = put(ctx, volume.Spec{
 		Target:         t.request.Target,
 		GID:            t.request.Group,
 		SELinuxContext: t.request.SELinuxContext,
-		Files:          make([]volume.File, 0, len(response.GetFiles())),
-	}
+		Files:          files,
+	})
+	span.SetAttributes(attribute.Bool("postern.changed", changed))
+	return changed, err
+}
+
+// filesOf are the files of an answer, for the caller to wipe.
+func filesOf(response *gatewayv1.FetchResponse) []volume.File {
+	files := make([]volume.File, 0, len(response.GetFiles()))
 	for _, file := range response.GetFiles() {
-		spec.Files = append(spec.Files, volume.File{
+		files = append(files, volume.File{
 			Path:     file.GetPath(),
 			Mode:     fs.FileMode(file.GetMode()) & fs.ModePerm,
 			Contents: redact.NewBytes(file.GetContents()),
 		})
 	}
-	defer func() {
-		for _, file := range spec.Files {
-			file.Contents.Wipe()
-		}
-	}()
-	return put(ctx, spec)
+	return files
+}
+
+func wipe(files []volume.File) {
+	for _, file := range files {
+		file.Contents.Wipe()
+	}
+}
+
+func optionalDuration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
 }
 
 func reveal(secrets map[string]redact.String) map[string]string {

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -57,5 +58,34 @@ func BenchmarkUpdateChanged(b *testing.B) {
 			b.Fatalf("Update: changed %v, %v", changed, err)
 		}
 		next++
+	}
+}
+
+// BenchmarkState110 looks at the 110 volumes of a full node, as kubelet has it
+// done about once a minute: at such as are remembered, and at such as are not.
+func BenchmarkState110(b *testing.B) {
+	m, root := newManager(b, Config{})
+	targets := make([]string, 110)
+	for i := range targets {
+		targets[i] = fmt.Sprintf("%s-%d", targetIn(root), i)
+		mustPublish(b, m, Spec{Target: targets[i], Files: fiveFiles()})
+	}
+	for name, prepare := range map[string]func(target string){
+		"remembered": func(target string) { mustBeRemembered(b, m, target) },
+		"forgotten":  m.seen.forget,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				for _, target := range targets {
+					prepare(target)
+				}
+				b.StartTimer()
+				for _, target := range targets {
+					mustState(b, m, target, Complete)
+				}
+			}
+		})
 	}
 }

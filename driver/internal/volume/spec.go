@@ -12,8 +12,10 @@ import (
 var (
 	// ErrTarget: the target path is not one to mount at.
 	ErrTarget = errors.New("bad target path")
-	// ErrNotMounted: there is no volume to update.
+	// ErrNotMounted: there is no volume to read or update.
 	ErrNotMounted = errors.New("no volume is mounted")
+	// ErrIncomplete: the volume has no revision to read; see Incomplete.
+	ErrIncomplete = errors.New("the volume holds no complete set of files: publish it again")
 	// ErrForeignMount: something else is mounted at the target.
 	ErrForeignMount = errors.New("another file system, not a tmpfs, is mounted there: unmount it first")
 )

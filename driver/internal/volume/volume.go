@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/postern-dev/postern/driver/internal/atomicdir"
 	"github.com/postern-dev/postern/driver/internal/fileset"
 	"github.com/postern-dev/postern/driver/internal/keylock"
 )
@@ -168,6 +169,29 @@ func (m *Manager) State(target string) (State, error) {
 		return NotMounted, fmt.Errorf("find state of volume at %s: %w", target, err)
 	}
 	return state, nil
+}
+
+// Read returns the files of the volume at target as they are now, by path: of one
+// revision, with the modes that they have there. It follows no link out of the
+// volume, whoever mounted it, and reads at most Config.Size bytes. On Linux it
+// waits for nobody: during a call for the same target it returns the files before
+// or after. The caller wipes the contents.
+//
+// Errors: ErrNotMounted, ErrForeignMount, ErrIncomplete, fileset.ErrTooLarge, and
+// *fileset.FileError for what is no file of a volume.
+func (m *Manager) Read(target string) ([]File, error) {
+	files, err := m.read(target)
+	if err != nil {
+		return nil, fmt.Errorf("read volume at %s: %w", target, err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("read volume at %s: %w", target, ErrIncomplete)
+	}
+	return files, nil
+}
+
+func (m *Manager) readLimits() atomicdir.Limits {
+	return atomicdir.Limits{Bytes: m.cfg.Size, Inodes: m.cfg.Inodes}
 }
 
 // Unpublish removes the volume: its contents, all mounts at the target, also

@@ -20,12 +20,18 @@ const (
 )
 
 // system is what a Manager works with here.
-type system struct{ mounts *mount.Mounter }
+type system struct {
+	mounts *mount.Mounter
+	seen   *seen
+}
 
 func newSystem(cfg Config) system {
-	return system{mount.New(mount.Config{
-		StagingDir: cfg.StagingDir, ForceFallback: cfg.ForceFallback, Logger: cfg.Logger,
-	})}
+	return system{
+		mounts: mount.New(mount.Config{
+			StagingDir: cfg.StagingDir, ForceFallback: cfg.ForceFallback, Logger: cfg.Logger,
+		}),
+		seen: &seen{},
+	}
 }
 
 // openTarget finds the place of path. The parent is made if create is set.
@@ -108,34 +114,43 @@ func (m *Manager) clearBroken(ctx context.Context, step step, t *mount.Target, b
 }
 
 func (m *Manager) update(step step, path string, p *plan) (changed bool, err error) {
-	t, err := m.openTarget(path, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, ErrNotMounted
-	}
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, t.Close()) }()
-	at, err := t.Open()
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, ErrNotMounted
-	}
+	at, err := m.openVolume(path)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, at.Close()) }()
-	state, err := m.stateAt(at)
+	return refresh(step, at, p)
+}
+
+// openVolume opens the top of the volume that is mounted at path, complete or
+// not, or fails with ErrNotMounted or ErrForeignMount.
+func (m *Manager) openVolume(path string) (*mount.Place, error) {
+	t, err := m.openTarget(path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotMounted
+	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	switch state {
-	case Complete, Incomplete:
-		return refresh(step, at, p)
-	case Foreign:
-		return false, ErrForeignMount
+	at, err := t.Open()
+	err = errors.Join(err, t.Close())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotMounted
+	}
+	if err != nil {
+		return nil, err
+	}
+	kind, err := m.mounts.Kind(at)
+	switch {
+	case err != nil:
+	case kind == mount.Tmpfs:
+		return at, nil
+	case kind == mount.Foreign:
+		err = ErrForeignMount
 	default:
-		return false, ErrNotMounted
+		err = ErrNotMounted
 	}
+	return nil, errors.Join(err, at.Close())
 }
 
 func refresh(step step, at *mount.Place, p *plan) (changed bool, err error) {
@@ -147,7 +162,24 @@ func refresh(step step, at *mount.Place, p *plan) (changed bool, err error) {
 	return atomicdir.Refresh(root, p.files, step)
 }
 
+func (m *Manager) read(path string) (files []File, err error) {
+	at, err := m.openVolume(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.Close()) }()
+	root, err := at.Root()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return atomicdir.Read(root, m.readLimits())
+}
+
 func (m *Manager) state(path string) (state State, err error) {
+	if m.seen.unchanged(path) {
+		return Complete, nil
+	}
 	t, err := m.openTarget(path, false)
 	if err != nil {
 		return NotMounted, ignoreNotExist(err)
@@ -158,7 +190,12 @@ func (m *Manager) state(path string) (state State, err error) {
 		return NotMounted, ignoreNotExist(err)
 	}
 	defer func() { err = errors.Join(err, at.Close()) }()
-	return m.stateAt(at)
+	now := m.lookAt(at) // before it is found complete, so that no change is missed
+	state, err = m.stateAt(at)
+	if state == Complete && err == nil {
+		m.seen.remember(path, now)
+	}
+	return state, err
 }
 
 // stateAt says what there is at a place.
@@ -202,6 +239,7 @@ func (m *Manager) volume(step step, p *plan) mount.Volume {
 }
 
 func (m *Manager) unpublish(ctx context.Context, path string) (err error) {
+	defer m.seen.forget(path)
 	t, err := m.openTarget(path, false)
 	if err != nil {
 		return ignoreNotExist(err)

@@ -69,6 +69,38 @@ func refreshBelow(step step, root *os.Root, rel string, p *plan) (changed bool, 
 	return atomicdir.Refresh(dir, p.files, step)
 }
 
+// read waits for its turn: where a link cannot be renamed over another, there is
+// an instant without ..data. Nothing that it waits for takes long.
+func (m *Manager) read(path string) (files []File, err error) {
+	rel, err := m.relative(path)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := m.locks.Lock(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	root, err := os.OpenRoot(m.cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("open kubelet root: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	state, err := stateBelow(root, rel)
+	if err != nil {
+		return nil, err
+	}
+	if state == NotMounted {
+		return nil, ErrNotMounted
+	}
+	dir, err := root.OpenRoot(rel)
+	if err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	return atomicdir.Read(dir, m.readLimits())
+}
+
 func (m *Manager) state(path string) (state State, err error) {
 	rel, err := m.relative(path)
 	if err != nil {

@@ -71,7 +71,25 @@ func TestManager_Lifecycle(t *testing.T) {
 		}
 	}
 
+	mustRead := func(want map[string]string) {
+		t.Helper()
+		files, err := m.Read(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, f := range files {
+			got[f.Path] = string(f.Contents.Reveal())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("Read (-want +got):\n%s", diff)
+		}
+	}
+
 	mustState(NotMounted)
+	if _, err := m.Read(target); !errors.Is(err, ErrNotMounted) {
+		t.Fatalf("Read: %v", err)
+	}
 	spec := Spec{Target: target, Files: []File{volumetest.File("a", "1"), volumetest.File("d/b", "2")}}
 	if _, err := m.Update(t.Context(), spec); !errors.Is(err, ErrNotMounted) {
 		t.Fatalf("Update: %v", err)
@@ -81,6 +99,7 @@ func TestManager_Lifecycle(t *testing.T) {
 	}
 	mustState(Complete)
 	mustHold(map[string]string{"a": "1", "d/b": "2"}, 4)
+	mustRead(map[string]string{"a": "1", "d/b": "2"})
 	if changed, err := m.Update(t.Context(), spec); changed || err != nil {
 		t.Fatalf("Update: changed %v, %v", changed, err)
 	}

@@ -183,6 +183,9 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handle needs c.mu.
 func (c *Cluster) handle(r *http.Request, body []byte) (int, any) {
 	path := r.URL.Path
+	if isSecret(path) {
+		return c.handleSecret(r, body)
+	}
 	switch r.Method {
 	case http.MethodGet:
 		stored, ok := c.objects[path]

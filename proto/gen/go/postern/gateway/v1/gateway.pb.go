@@ -282,9 +282,16 @@ type FetchRequest struct {
 	// is set.
 	TargetPath string `protobuf:"bytes,11,opt,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`
 	// Whether the volume is mounted already: a stale answer is of no use then.
-	Refresh       bool `protobuf:"varint,12,opt,name=refresh,proto3" json:"refresh,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Refresh bool `protobuf:"varint,12,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	// The store must have been asked after this, by whomever: an answer that is
+	// older is of no use. Unset: it may be as old as an answer to a mount may be.
+	FetchedAfter *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=fetched_after,json=fetchedAfter,proto3" json:"fetched_after,omitempty"`
+	// How often the volume is refreshed, unless its provider says otherwise: an
+	// answer is worth keeping that long, for the other volumes of its key. Unset:
+	// never.
+	RefreshInterval *durationpb.Duration `protobuf:"bytes,14,opt,name=refresh_interval,json=refreshInterval,proto3" json:"refresh_interval,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *FetchRequest) Reset() {
@@ -401,6 +408,20 @@ func (x *FetchRequest) GetRefresh() bool {
 	return false
 }
 
+func (x *FetchRequest) GetFetchedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FetchedAfter
+	}
+	return nil
+}
+
+func (x *FetchRequest) GetRefreshInterval() *durationpb.Duration {
+	if x != nil {
+		return x.RefreshInterval
+	}
+	return nil
+}
+
 type FetchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// current_objects is what the store holds: files and objects are empty.
@@ -410,7 +431,8 @@ type FetchResponse struct {
 	// When the volume should be refreshed, if its provider says so.
 	RefreshAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=refresh_after,json=refreshAfter,proto3" json:"refresh_after,omitempty"`
 	Leases       []*v1.Lease          `protobuf:"bytes,5,rep,name=leases,proto3" json:"leases,omitempty"`
-	// When the store gave this answer.
+	// When the store was asked for this answer, or asked to confirm it: nothing
+	// in it is older.
 	FetchedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
 	Source        Source                 `protobuf:"varint,7,opt,name=source,proto3,enum=postern.gateway.v1.Source" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1414,7 +1436,7 @@ var File_postern_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\xd1\x05\n" +
+	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\xd8\x06\n" +
 	"\fFetchRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12(\n" +
@@ -1431,7 +1453,9 @@ const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	" \x03(\v2 .postern.secret.v1.ObjectVersionR\x0ecurrentObjects\x12\x1f\n" +
 	"\vtarget_path\x18\v \x01(\tR\n" +
 	"targetPath\x12\x18\n" +
-	"\arefresh\x18\f \x01(\bR\arefresh\x1a=\n" +
+	"\arefresh\x18\f \x01(\bR\arefresh\x12?\n" +
+	"\rfetched_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\ffetchedAfter\x12D\n" +
+	"\x10refresh_interval\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x0frefreshInterval\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1584,10 +1608,10 @@ var file_postern_gateway_v1_gateway_proto_goTypes = []any{
 	(*v1.Node)(nil),               // 22: postern.secret.v1.Node
 	(*v1.Token)(nil),              // 23: postern.secret.v1.Token
 	(*v1.ObjectVersion)(nil),      // 24: postern.secret.v1.ObjectVersion
-	(*v1.File)(nil),               // 25: postern.secret.v1.File
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*v1.Lease)(nil),              // 27: postern.secret.v1.Lease
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*v1.File)(nil),               // 27: postern.secret.v1.File
+	(*v1.Lease)(nil),              // 28: postern.secret.v1.Lease
 	(*v11.DescribeResponse)(nil),  // 29: postern.provider.v1.DescribeResponse
 }
 var file_postern_gateway_v1_gateway_proto_depIdxs = []int32{
@@ -1597,40 +1621,42 @@ var file_postern_gateway_v1_gateway_proto_depIdxs = []int32{
 	23, // 3: postern.gateway.v1.FetchRequest.tokens:type_name -> postern.secret.v1.Token
 	20, // 4: postern.gateway.v1.FetchRequest.secrets:type_name -> postern.gateway.v1.FetchRequest.SecretsEntry
 	24, // 5: postern.gateway.v1.FetchRequest.current_objects:type_name -> postern.secret.v1.ObjectVersion
-	25, // 6: postern.gateway.v1.FetchResponse.files:type_name -> postern.secret.v1.File
-	24, // 7: postern.gateway.v1.FetchResponse.objects:type_name -> postern.secret.v1.ObjectVersion
-	26, // 8: postern.gateway.v1.FetchResponse.refresh_after:type_name -> google.protobuf.Duration
-	27, // 9: postern.gateway.v1.FetchResponse.leases:type_name -> postern.secret.v1.Lease
-	28, // 10: postern.gateway.v1.FetchResponse.fetched_at:type_name -> google.protobuf.Timestamp
-	0,  // 11: postern.gateway.v1.FetchResponse.source:type_name -> postern.gateway.v1.Source
-	29, // 12: postern.gateway.v1.DescribeResponse.description:type_name -> postern.provider.v1.DescribeResponse
-	15, // 13: postern.gateway.v1.StatusResponse.providers:type_name -> postern.gateway.v1.ProviderStatus
-	12, // 14: postern.gateway.v1.StatusResponse.cache:type_name -> postern.gateway.v1.CacheStatus
-	13, // 15: postern.gateway.v1.StatusResponse.flights:type_name -> postern.gateway.v1.FlightStatus
-	14, // 16: postern.gateway.v1.StatusResponse.policy:type_name -> postern.gateway.v1.PolicyStatus
-	28, // 17: postern.gateway.v1.FlightStatus.started_at:type_name -> google.protobuf.Timestamp
-	28, // 18: postern.gateway.v1.PolicyStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	18, // 19: postern.gateway.v1.ProviderStatus.instances:type_name -> postern.gateway.v1.Instance
-	16, // 20: postern.gateway.v1.ProviderStatus.budget:type_name -> postern.gateway.v1.BudgetStatus
-	17, // 21: postern.gateway.v1.ProviderStatus.stores:type_name -> postern.gateway.v1.StoreStatus
-	1,  // 22: postern.gateway.v1.StoreStatus.state:type_name -> postern.gateway.v1.StoreStatus.State
-	28, // 23: postern.gateway.v1.StoreStatus.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 24: postern.gateway.v1.Instance.state:type_name -> postern.gateway.v1.Instance.State
-	3,  // 25: postern.gateway.v1.Instance.protocol:type_name -> postern.gateway.v1.Instance.Protocol
-	28, // 26: postern.gateway.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
-	4,  // 27: postern.gateway.v1.GatewayService.Fetch:input_type -> postern.gateway.v1.FetchRequest
-	6,  // 28: postern.gateway.v1.GatewayService.Release:input_type -> postern.gateway.v1.ReleaseRequest
-	8,  // 29: postern.gateway.v1.GatewayService.Describe:input_type -> postern.gateway.v1.DescribeRequest
-	10, // 30: postern.gateway.v1.GatewayService.Status:input_type -> postern.gateway.v1.StatusRequest
-	5,  // 31: postern.gateway.v1.GatewayService.Fetch:output_type -> postern.gateway.v1.FetchResponse
-	7,  // 32: postern.gateway.v1.GatewayService.Release:output_type -> postern.gateway.v1.ReleaseResponse
-	9,  // 33: postern.gateway.v1.GatewayService.Describe:output_type -> postern.gateway.v1.DescribeResponse
-	11, // 34: postern.gateway.v1.GatewayService.Status:output_type -> postern.gateway.v1.StatusResponse
-	31, // [31:35] is the sub-list for method output_type
-	27, // [27:31] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	25, // 6: postern.gateway.v1.FetchRequest.fetched_after:type_name -> google.protobuf.Timestamp
+	26, // 7: postern.gateway.v1.FetchRequest.refresh_interval:type_name -> google.protobuf.Duration
+	27, // 8: postern.gateway.v1.FetchResponse.files:type_name -> postern.secret.v1.File
+	24, // 9: postern.gateway.v1.FetchResponse.objects:type_name -> postern.secret.v1.ObjectVersion
+	26, // 10: postern.gateway.v1.FetchResponse.refresh_after:type_name -> google.protobuf.Duration
+	28, // 11: postern.gateway.v1.FetchResponse.leases:type_name -> postern.secret.v1.Lease
+	25, // 12: postern.gateway.v1.FetchResponse.fetched_at:type_name -> google.protobuf.Timestamp
+	0,  // 13: postern.gateway.v1.FetchResponse.source:type_name -> postern.gateway.v1.Source
+	29, // 14: postern.gateway.v1.DescribeResponse.description:type_name -> postern.provider.v1.DescribeResponse
+	15, // 15: postern.gateway.v1.StatusResponse.providers:type_name -> postern.gateway.v1.ProviderStatus
+	12, // 16: postern.gateway.v1.StatusResponse.cache:type_name -> postern.gateway.v1.CacheStatus
+	13, // 17: postern.gateway.v1.StatusResponse.flights:type_name -> postern.gateway.v1.FlightStatus
+	14, // 18: postern.gateway.v1.StatusResponse.policy:type_name -> postern.gateway.v1.PolicyStatus
+	25, // 19: postern.gateway.v1.FlightStatus.started_at:type_name -> google.protobuf.Timestamp
+	25, // 20: postern.gateway.v1.PolicyStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	18, // 21: postern.gateway.v1.ProviderStatus.instances:type_name -> postern.gateway.v1.Instance
+	16, // 22: postern.gateway.v1.ProviderStatus.budget:type_name -> postern.gateway.v1.BudgetStatus
+	17, // 23: postern.gateway.v1.ProviderStatus.stores:type_name -> postern.gateway.v1.StoreStatus
+	1,  // 24: postern.gateway.v1.StoreStatus.state:type_name -> postern.gateway.v1.StoreStatus.State
+	25, // 25: postern.gateway.v1.StoreStatus.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 26: postern.gateway.v1.Instance.state:type_name -> postern.gateway.v1.Instance.State
+	3,  // 27: postern.gateway.v1.Instance.protocol:type_name -> postern.gateway.v1.Instance.Protocol
+	25, // 28: postern.gateway.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
+	4,  // 29: postern.gateway.v1.GatewayService.Fetch:input_type -> postern.gateway.v1.FetchRequest
+	6,  // 30: postern.gateway.v1.GatewayService.Release:input_type -> postern.gateway.v1.ReleaseRequest
+	8,  // 31: postern.gateway.v1.GatewayService.Describe:input_type -> postern.gateway.v1.DescribeRequest
+	10, // 32: postern.gateway.v1.GatewayService.Status:input_type -> postern.gateway.v1.StatusRequest
+	5,  // 33: postern.gateway.v1.GatewayService.Fetch:output_type -> postern.gateway.v1.FetchResponse
+	7,  // 34: postern.gateway.v1.GatewayService.Release:output_type -> postern.gateway.v1.ReleaseResponse
+	9,  // 35: postern.gateway.v1.GatewayService.Describe:output_type -> postern.gateway.v1.DescribeResponse
+	11, // 36: postern.gateway.v1.GatewayService.Status:output_type -> postern.gateway.v1.StatusResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_postern_gateway_v1_gateway_proto_init() }
