@@ -3,9 +3,7 @@ package kube_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,122 +17,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
-	apiv1 "github.com/postern-dev/postern/driver/api/v1"
-	"github.com/postern-dev/postern/driver/internal/kube"
 	"github.com/postern-dev/postern/driver/internal/kube/kubetest"
 )
-
-// watchAPI is the part of an API server that answers watches, as the test says.
-type watchAPI struct {
-	// answer is asked for each request, which are counted from 0.
-	answer func(n int, r *http.Request) (*http.Response, error)
-
-	mu       sync.Mutex
-	requests []*http.Request
-	times    []time.Time
-}
-
-// RoundTrip implements http.RoundTripper.
-func (a *watchAPI) RoundTrip(r *http.Request) (*http.Response, error) {
-	a.mu.Lock()
-	n := len(a.requests)
-	a.requests = append(a.requests, r)
-	a.times = append(a.times, time.Now())
-	a.mu.Unlock()
-	return a.answer(n, r)
-}
-
-func (a *watchAPI) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.requests)
-}
-
-// watch watches class shop/db until the test ends; what is seen comes out of
-// the channel: the value of the annotation for refreshes.
-func (a *watchAPI) watch(t *testing.T, logger *slog.Logger) <-chan string {
-	t.Helper()
-	seen := make(chan string, 100)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	client := a.client(t, logger)
-	go func() {
-		defer close(ended)
-		client.WatchSecretProviderClass(ctx, "shop", "db", func(annotations map[string]string) {
-			seen <- annotations[apiv1.AnnotationRefresh]
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	return seen
-}
-
-func (a *watchAPI) client(t *testing.T, logger *slog.Logger) *kube.Client {
-	t.Helper()
-	client, err := kube.New(kube.Config{RESTConfig: &rest.Config{Host: "http://cluster.test", Transport: a}, Logger: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client
-}
-
-// event is a line of a watch.
-func event(kind, version, refresh string) string {
-	return fmt.Sprintf(`{"type":%q,"object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1",`+
-		`"metadata":{"name":"db","resourceVersion":%q,"annotations":{"postern.dev/refresh":%q}}}}`+"\n", kind, version, refresh)
-}
-
-// stream answers with a watch that tells this, and then what is written to the
-// pipe. It ends with the request.
-func stream(r *http.Request, events ...string) (*http.Response, *io.PipeWriter) {
-	reader, writer := io.Pipe()
-	context.AfterFunc(r.Context(), func() { writer.CloseWithError(context.Cause(r.Context())) })
-	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
-		Body: struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(strings.NewReader(strings.Join(events, "")), reader), reader},
-	}, writer
-}
-
-func steady(r *http.Request, events ...string) (*http.Response, error) {
-	response, _ := stream(r, events...)
-	return response, nil
-}
-
-func refused(r *http.Request, status *metav1.Status) (*http.Response, error) {
-	body, err := json.Marshal(status)
-	if err != nil {
-		return nil, err
-	}
-	header := http.Header{"Content-Type": {"application/json"}}
-	return &http.Response{StatusCode: int(status.Code), Header: header, Request: r, Body: io.NopCloser(bytes.NewReader(body))}, nil
-}
-
-// tooEarly is the answer of an API server that starts.
-func tooEarly(seconds int32) *metav1.Status {
-	status := kubetest.Status(429, metav1.StatusReasonTooManyRequests, "storage is (re)initializing")
-	status.Details = &metav1.StatusDetails{RetryAfterSeconds: seconds}
-	return status
-}
-
-// received returns what came so far.
-func received(seen <-chan string) []string {
-	var all []string
-	for {
-		select {
-		case value := <-seen:
-			all = append(all, value)
-		default:
-			return all
-		}
-	}
-}
 
 func TestClient_WatchSecretProviderClass(t *testing.T) {
 	t.Parallel()
@@ -256,7 +141,8 @@ func TestClient_WatchSecretProviderClass_GoesOn(t *testing.T) {
 					}
 					return steady(r, event("ADDED", "7", "b"))
 				}}
-				seen := api.watch(t, slog.New(slog.DiscardHandler))
+				var log bytes.Buffer
+				seen := api.watch(t, slog.New(slog.NewTextHandler(&log, nil)))
 				started := time.Now()
 				for value := range seen {
 					if value == "b" {
@@ -265,6 +151,9 @@ func TestClient_WatchSecretProviderClass_GoesOn(t *testing.T) {
 				}
 				if took := time.Since(started); took < test.atLeast || took > test.atMost {
 					t.Errorf("watched again after %v, want %v to %v", took, test.atLeast, test.atMost)
+				}
+				if log.Len() > 0 {
+					t.Errorf("logged what is soon over: %s", &log)
 				}
 			})
 		})
@@ -301,6 +190,8 @@ func TestClient_WatchSecretProviderClass_Steady(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
+			api.mu.Lock()
+			defer api.mu.Unlock()
 			lengths = append(lengths, seconds)
 			response, open := stream(r, event("ADDED", "1", "a"))
 			time.AfterFunc(time.Duration(seconds)*time.Second, func() { _ = open.Close() })
@@ -312,6 +203,8 @@ func TestClient_WatchSecretProviderClass_Steady(t *testing.T) {
 		if n := api.count(); n < 5 || n > 13 {
 			t.Errorf("%d watches in an hour, want about 8", n)
 		}
+		api.mu.Lock()
+		defer api.mu.Unlock()
 		if slices.Min(lengths) < 300 || slices.Max(lengths) >= 600 || slices.Min(lengths) == slices.Max(lengths) {
 			t.Errorf("lengths of the watches in seconds: %v, want them to differ between 300 and 600", lengths)
 		}
@@ -329,22 +222,22 @@ func TestClient_WatchSecretProviderClass_Outage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const watches = 3
-		var mu sync.Mutex
-		back := false
-		api := &watchAPI{answer: func(_ int, r *http.Request) (*http.Response, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if back {
-				return steady(r, event("ADDED", "1", "a"))
-			}
-			return refused(r, kubetest.Status(403, metav1.StatusReasonForbidden, "cannot watch"))
-		}}
+		const fails = `level=WARN msg="does not see requests to refresh at once" error="watch secretproviderclass shop/db: the API server refuses it; check the driver's ClusterRole`
+		api := newRefusing()
 		var log bytes.Buffer
 		client := api.client(t, slog.New(slog.NewTextHandler(&log, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		for range watches {
 			ended.Go(func() { client.WatchSecretProviderClass(ctx, "shop", "db", func(map[string]string) {}) })
+		}
+		said := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
+				t.Errorf("%s, the log is %q, want one line with %q", when, got, want)
+			}
+			log.Reset()
 		}
 		<-time.After(10 * time.Second)
 		if n := api.count(); n < 2*watches {
@@ -354,20 +247,57 @@ func TestClient_WatchSecretProviderClass_Outage(t *testing.T) {
 		if n := api.count(); n < 60*watches || n > 200*watches {
 			t.Errorf("%d attempts of %d watches in an hour, want about 120 each", n, watches)
 		}
-		want := `level=WARN msg="does not see requests to refresh at once" error="watch secretproviderclass shop/db: the API server refuses it; check the driver's ClusterRole`
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
-			t.Errorf("log is %q, want one line with %q", got, want)
-		}
-		log.Reset()
-		mu.Lock()
-		back = true
-		mu.Unlock()
+		said("refused for an hour", fails)
+		api.set(false)
 		<-time.After(2 * time.Minute)
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=INFO msg="sees requests to refresh again"`) {
-			t.Errorf("log is %q, want one line that it is over", got)
-		}
+		said("back", `level=INFO msg="sees requests to refresh again"`)
+		api.set(true)
+		<-time.After(time.Hour)
+		said("refused again", fails)
 		cancel()
 		ended.Wait()
+		if log.Len() > 0 {
+			t.Errorf("nothing is seen again, and yet: %s", &log)
+		}
+	})
+}
+
+// After a watch that lasted, the next one does not wait as after many failures.
+func TestClient_WatchSecretProviderClass_OutageIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newRefusing()
+		api.watch(t, slog.New(slog.DiscardHandler))
+		<-time.After(time.Hour)
+		api.set(false)
+		<-time.After(time.Hour)
+		synctest.Wait()
+		times := api.times[len(api.times)-5:]
+		for i := 1; i < len(times); i++ {
+			if gap := times[i].Sub(times[i-1]); gap > 5*time.Minute+time.Second {
+				t.Errorf("%v between two watches of 5m, want less than 1s more", gap)
+			}
+		}
+	})
+}
+
+// An API server, or what is before it, that ends each watch at once.
+func TestClient_WatchSecretProviderClass_EndsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &watchAPI{answer: func(_ int, r *http.Request) (*http.Response, error) {
+			response, open := stream(r, event("ADDED", "1", "a"))
+			return response, open.Close()
+		}}
+		var log bytes.Buffer
+		api.watch(t, slog.New(slog.NewTextHandler(&log, nil)))
+		<-time.After(time.Hour)
+		if n := api.count(); n < 60 || n > 200 {
+			t.Errorf("%d watches in an hour, want about 120", n)
+		}
+		if log.Len() > 0 {
+			t.Errorf("the class was seen each time, and yet: %s", &log)
+		}
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/postern-dev/postern/driver/internal/kube"
 )
 
 var (
@@ -22,7 +24,7 @@ func classify(err error) error {
 	switch {
 	case err == nil, errors.Is(err, errDrop):
 		return err
-	case isNamespaceGone(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
+	case kube.IsNamespaceTerminating(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return fmt.Errorf("%w: %w", errDrop, err)
 	case isRefusal(err):
 		return fmt.Errorf("%w: %w", errRefused, err)
@@ -31,19 +33,16 @@ func classify(err error) error {
 	}
 }
 
-// isNamespaceGone tells that the namespace is being deleted, and the pod too.
-func isNamespaceGone(err error) bool {
-	const namespaceTerminating = "NamespaceTerminating" // corev1.NamespaceTerminatingCause
-	return apierrors.HasStatusCause(err, namespaceTerminating)
-}
-
+// isRefusal tells whether the API server is likely to give the same answer for as
+// long as nobody does anything. Credentials that it does not accept are not such
+// a case: kubelet renews them.
 func isRefusal(err error) bool {
 	answer, ok := errors.AsType[*apierrors.StatusError](err)
 	if !ok {
 		return false
 	}
 	switch code := answer.ErrStatus.Code; code {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
 		return false
 	default:
 		return code >= http.StatusBadRequest && code < http.StatusInternalServerError

@@ -25,7 +25,7 @@ func TestClassify(t *testing.T) {
 		{name: "slow down", err: answer(429)},
 		{name: "server error", err: answer(500)},
 		{name: "unavailable", err: answer(503)},
-		{name: "unauthorized", err: answer(401), want: errRefused},
+		{name: "unauthorized", err: answer(401)},
 		{name: "forbidden", err: answer(403), want: errRefused},
 		{name: "not found", err: answer(404), want: errRefused},
 		{name: "bad request", err: answer(400), want: errDrop},

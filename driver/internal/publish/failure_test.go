@@ -147,14 +147,13 @@ func TestRefresh_ClassGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
-		class := w.classes["shop/database"]
-		delete(w.classes, "shop/database")
+		class := w.classes.remove()
 		<-time.After(interval)
 		wantFetches(t, w, 1)
 		if last := w.recorder.last(); last.Stale == nil || last.Stale.Reason != rpc.ReasonSecretProviderClassNotFound {
 			t.Errorf("status: %+v", last.Stale)
 		}
-		w.classes["shop/database"] = class
+		w.classes.put(class)
 		<-time.After(time.Minute)
 		wantFetches(t, w, 2)
 		mustHold(t, w, "-rw------- new")

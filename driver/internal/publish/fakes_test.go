@@ -30,14 +30,46 @@ import (
 )
 
 // memoryClasses holds SecretProviderClasses by namespace/name.
-type memoryClasses map[string]*apiv1.SecretProviderClass
+type memoryClasses struct {
+	mu     sync.Mutex
+	byName map[string]*apiv1.SecretProviderClass
+}
 
-func (m memoryClasses) SecretProviderClass(_ context.Context, namespace, name string) (*apiv1.SecretProviderClass, error) {
-	class, ok := m[namespace+"/"+name]
+func (m *memoryClasses) SecretProviderClass(_ context.Context, namespace, name string) (*apiv1.SecretProviderClass, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	class, ok := m.byName[namespace+"/"+name]
 	if !ok {
 		return nil, spc.ErrNotFound
 	}
-	return class, nil
+	return class.DeepCopy(), nil
+}
+
+// change changes the class "shop/database".
+func (m *memoryClasses) change(change func(*apiv1.SecretProviderClass)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(m.byName["shop/database"])
+}
+
+// set sets a parameter of the class "shop/database".
+func (m *memoryClasses) set(parameter, value string) {
+	m.change(func(class *apiv1.SecretProviderClass) { class.Spec.Parameters[parameter] = value })
+}
+
+// remove takes the class "shop/database" away, for put to bring it back.
+func (m *memoryClasses) remove() *apiv1.SecretProviderClass {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	class := m.byName["shop/database"]
+	delete(m.byName, "shop/database")
+	return class
+}
+
+func (m *memoryClasses) put(class *apiv1.SecretProviderClass) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.byName["shop/database"] = class
 }
 
 // failingClasses cannot be asked.
@@ -82,13 +114,14 @@ type memoryGateway struct {
 	response    *gatewayv1.FetchResponse
 	err         error
 	connected   bool
-	// block, if set, makes Fetch wait for it to be closed.
-	block chan struct{}
 
+	mu sync.Mutex
+	// block, if set, makes Fetch wait for it to be closed; unblocked is called if
+	// its context ends before.
+	block     chan struct{}
+	unblocked func()
 	// answer, if set, is asked instead of response and err.
-	answer func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error)
-
-	mu          sync.Mutex
+	answer      func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error)
 	fetched     []*gatewayv1.FetchRequest
 	released    []string
 	releaseErrs []error // the next answers of Release
@@ -103,21 +136,39 @@ func (g *memoryGateway) Describe(context.Context, string) (*providerv1.DescribeR
 func (g *memoryGateway) Fetch(ctx context.Context, request *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
 	g.mu.Lock()
 	g.fetched = append(g.fetched, request)
+	block, unblocked, answer := g.block, g.unblocked, g.answer
 	g.mu.Unlock()
-	if g.block != nil {
+	if block != nil {
 		select {
-		case <-g.block:
+		case <-block:
 		case <-ctx.Done():
+			if unblocked != nil {
+				unblocked()
+			}
 			return nil, context.Cause(ctx)
 		}
 	}
-	if g.answer != nil {
-		response, err := g.answer(request)
+	if answer != nil {
+		response, err := answer(request)
 		return fresh(response), err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return fresh(g.response), g.err
+}
+
+// hang has Fetch wait until its context ends, and then call unblocked.
+func (g *memoryGateway) hang(unblocked func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.block, g.unblocked = make(chan struct{}), unblocked
+}
+
+// asked has the gateway ask for its answers from now on.
+func (g *memoryGateway) asked(answer func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.answer = answer
 }
 
 // become has the gateway answer so from now on.
@@ -392,7 +443,7 @@ func (m *memorySecrets) syncs() ([]secretsync.Volume, []map[string]string) {
 // world is everything that a publisher needs, with one pod and one class that
 // work.
 type world struct {
-	classes  memoryClasses
+	classes  *memoryClasses
 	cluster  *memoryCluster
 	gateway  *memoryGateway
 	volumes  *memoryVolumes
@@ -414,10 +465,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		classes: memoryClasses{"shop/database": {
+		classes: &memoryClasses{byName: map[string]*apiv1.SecretProviderClass{"shop/database": {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "database"},
 			Spec:       apiv1.SecretProviderClassSpec{Provider: "vault", Parameters: map[string]string{"roleName": "shop"}},
-		}},
+		}}},
 		cluster: &memoryCluster{},
 		gateway: &memoryGateway{response: &gatewayv1.FetchResponse{
 			Files:   []*secretv1.File{{Path: "password", Mode: 0o640, Contents: []byte(canary)}},

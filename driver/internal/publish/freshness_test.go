@@ -39,7 +39,7 @@ func gauges(t *testing.T, reader *sdkmetric.ManualReader) map[string]float64 {
 			add := func(set attribute.Set, value float64) {
 				name := m.Name
 				for _, kv := range set.ToSlice() {
-					name += " " + kv.Value.Emit()
+					name += " " + kv.Value.String()
 				}
 				values[name] = value
 			}

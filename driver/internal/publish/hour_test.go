@@ -57,7 +57,7 @@ func TestRefresh_HourOfANode(t *testing.T) {
 		w := newWorld(t)
 		w.config.RotationPollInterval = interval
 		gateway := &sharingGateway{kept: make(map[string]time.Time)}
-		w.gateway.answer = gateway.answer
+		w.gateway.asked(gateway.answer)
 		p := w.running(t)
 		for i := range volumes {
 			id := fmt.Sprintf("csi-%d", i)

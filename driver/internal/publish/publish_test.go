@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
 	"github.com/postern-dev/postern/driver/internal/publish"
 	"github.com/postern-dev/postern/driver/internal/spc"
@@ -86,7 +87,7 @@ func TestPublish_Failures(t *testing.T) {
 	}{
 		{
 			name:    "no such class",
-			change:  func(w *world) { delete(w.classes, "shop/database") },
+			change:  func(w *world) { w.classes.remove() },
 			code:    codes.NotFound,
 			reason:  rpc.ReasonSecretProviderClassNotFound,
 			message: "failed to get secretproviderclass shop/database: no such SecretProviderClass: create it in the pod's namespace",
@@ -105,14 +106,16 @@ func TestPublish_Failures(t *testing.T) {
 		},
 		{
 			name:    "class without provider",
-			change:  func(w *world) { w.classes["shop/database"].Spec.Provider = "" },
+			change:  func(w *world) { w.classes.change(func(class *apiv1.SecretProviderClass) { class.Spec.Provider = "" }) },
 			code:    codes.InvalidArgument,
 			reason:  rpc.ReasonInvalidParameters,
 			message: "secretproviderclass shop/database: provider is not set: name the provider, such as vault",
 		},
 		{
-			name:    "class without parameters",
-			change:  func(w *world) { w.classes["shop/database"].Spec.Parameters = nil },
+			name: "class without parameters",
+			change: func(w *world) {
+				w.classes.change(func(class *apiv1.SecretProviderClass) { class.Spec.Parameters = nil })
+			},
 			code:    codes.InvalidArgument,
 			reason:  rpc.ReasonInvalidParameters,
 			message: "secretproviderclass shop/database: parameters are not set: the provider needs to know what to fetch",
@@ -186,7 +189,7 @@ func TestPublish_AttributesOverrideOnlyWhereAllowed(t *testing.T) {
 		if got := w.gateway.fetches()[0].GetParameters()["roleName"]; got != want {
 			t.Errorf("allowed %v: roleName %q, want %q", allowed, got, want)
 		}
-		if got := w.classes["shop/database"].Spec.Parameters["roleName"]; got != "shop" {
+		if got := w.classes.byName["shop/database"].Spec.Parameters["roleName"]; got != "shop" {
 			t.Errorf("the class itself was changed: %q", got)
 		}
 		events := w.recorder.warnings()

@@ -95,7 +95,7 @@ func TestRefresh_Request(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
 		mounted := time.Now()
-		w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = "2m"
+		w.classes.set("rotationPollInterval", "2m")
 		<-time.After(interval)
 		wantFetches(t, w, 2)
 		first, second := w.gateway.fetches()[0], w.gateway.fetches()[1]
@@ -138,7 +138,7 @@ func TestRefresh_Never(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*world){
 		"flag":  func(w *world) { w.config.RotationPollInterval = 0 },
-		"class": func(w *world) { w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = "off" },
+		"class": func(w *world) { w.classes.set("rotationPollInterval", "off") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -168,7 +168,7 @@ func TestRefresh_IntervalOfTheClass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.config.RotationPollInterval = time.Hour
-		w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = "5s"
+		w.classes.set("rotationPollInterval", "5s")
 		mustPublish(t, w, w.running(t), 1)
 		<-time.After(time.Minute)
 		synctest.Wait()
@@ -176,7 +176,7 @@ func TestRefresh_IntervalOfTheClass(t *testing.T) {
 			t.Errorf("%d refreshes in a minute of intervals of 5 s", got)
 		}
 		// The class is read at each refresh.
-		w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = "off"
+		w.classes.set("rotationPollInterval", "off")
 		<-time.After(6 * time.Second)
 		synctest.Wait()
 		before := len(w.gateway.fetches())
@@ -188,7 +188,7 @@ func TestRefresh_IntervalOfTheClass(t *testing.T) {
 func TestPublish_BadInterval(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = "often"
+	w.classes.set("rotationPollInterval", "often")
 	err := w.publisher(t).Publish(t.Context(), request(t, nil))
 	if failure := rpc.FromError(err); failure.Reason != rpc.ReasonInvalidParameters || !strings.Contains(failure.Message, "secretproviderclass database") {
 		t.Errorf("error: %v", err)
@@ -218,26 +218,24 @@ func TestRefresh_AdoptedVolumeAtOnce(t *testing.T) {
 	})
 }
 
-// The provider says when what it issued has to be replaced, whatever the
-// interval is.
+// The provider says when what it issued has to be replaced. That is no reason to
+// look less often at what else there is.
 func TestRefresh_WhenTheProviderSays(t *testing.T) {
 	t.Parallel()
-	for _, ofClass := range []string{"5s", "off", "1h"} {
+	for ofClass, want := range map[string]int{"5m": 12, "off": 6, "1h": 6} {
 		t.Run(ofClass, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				w.classes["shop/database"].Spec.Parameters["rotationPollInterval"] = ofClass
-				w.gateway.answer = func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
-					response := holding("issued", "1", 0o600)
-					response.RefreshAfter = durationpb.New(10 * time.Minute)
-					return response, nil
-				}
+				w.classes.set("rotationPollInterval", ofClass)
+				issued := holding("issued", "1", 0o600)
+				issued.RefreshAfter = durationpb.New(10 * time.Minute)
+				w.gateway.become(issued, nil)
 				mustPublish(t, w, w.running(t), 1)
 				<-time.After(time.Hour)
 				synctest.Wait()
-				if got := len(w.gateway.fetches()) - 1; got < 5 || got > 7 {
-					t.Errorf("%d refreshes in an hour, want one each ten minutes", got)
+				if got := len(w.gateway.fetches()) - 1; got < want-1 || got > want+1 {
+					t.Errorf("%d refreshes in an hour, want %d", got, want)
 				}
 			})
 		})
@@ -250,12 +248,12 @@ func TestRefresh_NotModified(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
 		mounted := w.volumes.at(target)
-		w.gateway.answer = func(r *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+		w.gateway.asked(func(r *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
 			if len(r.GetCurrentObjects()) != 1 || r.GetCurrentObjects()[0].GetVersion() != "1" {
 				t.Errorf("the volume is said to hold %v", r.GetCurrentObjects())
 			}
 			return &gatewayv1.FetchResponse{NotModified: true}, nil
-		}
+		})
 		<-time.After(time.Hour)
 		synctest.Wait()
 		if diff := cmp.Diff(mounted, w.volumes.at(target)); diff != "" || w.volumes.written() != 1 {
@@ -272,7 +270,7 @@ func TestRefresh_OtherProvider(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
-		w.classes["shop/database"].Spec.Provider = "aws"
+		w.classes.change(func(class *apiv1.SecretProviderClass) { class.Spec.Provider = "aws" })
 		<-time.After(interval)
 		wantFetches(t, w, 2)
 		if got := w.gateway.fetches()[1]; got.GetProvider() != "aws" || got.GetCurrentObjects() != nil {
@@ -288,7 +286,9 @@ func TestRefresh_Requested(t *testing.T) {
 		w, p := rotated(t)
 		<-time.After(10 * time.Second)
 		annotate := func(value string) {
-			w.classes["shop/database"].Annotations = map[string]string{apiv1.AnnotationRefresh: value}
+			w.classes.change(func(class *apiv1.SecretProviderClass) {
+				class.Annotations = map[string]string{apiv1.AnnotationRefresh: value}
+			})
 			p.RequestRefresh("shop", "database", value)
 		}
 		asked := time.Now()
@@ -317,7 +317,7 @@ func TestRefresh_RequestedDuringRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, p := rotated(t)
 		asking := make(chan struct{})
-		w.gateway.answer = func(r *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+		w.gateway.asked(func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
 			if len(w.gateway.fetches()) == 2 {
 				asked := timestamppb.Now()
 				<-asking
@@ -326,7 +326,7 @@ func TestRefresh_RequestedDuringRefresh(t *testing.T) {
 				return response, nil
 			}
 			return holding("after", "3", 0o600), nil
-		}
+		})
 		<-time.After(interval)
 		wantFetches(t, w, 2)
 		<-time.After(time.Second)
@@ -364,9 +364,11 @@ func TestRefresh_UnpublishMeanwhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, p := rotated(t)
-		w.gateway.mu.Lock()
-		w.gateway.block = make(chan struct{})
-		w.gateway.mu.Unlock()
+		answered := make(chan struct{})
+		w.gateway.asked(func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+			<-answered
+			return holding("issued", "2", 0o600), nil
+		})
 		<-time.After(interval)
 		wantFetches(t, w, 2)
 		started := time.Now()
@@ -378,15 +380,37 @@ func TestRefresh_UnpublishMeanwhile(t *testing.T) {
 		if took := time.Since(started); took != 0 {
 			t.Errorf("kubelet waited for %v", took)
 		}
+		if got := w.gateway.releases(); len(got) != 1 {
+			t.Errorf("released %v", got)
+		}
+		close(answered)
 		<-time.After(time.Hour)
 		wantFetches(t, w, 2)
 		if w.volumes.at(target) != nil || len(w.recorder.warnings()) != 0 || w.triggers.of("csi-1") != "" {
 			t.Errorf("mounted %v, warnings %+v, watches %q", w.volumes.at(target), w.recorder.warnings(), w.triggers.of("csi-1"))
 		}
-		// The provider may have issued something after it was told that the volume
-		// is gone.
+		// What was issued after the release is released too.
 		if got := w.gateway.releases(); len(got) != 2 {
 			t.Errorf("released %v", got)
+		}
+	})
+}
+
+// A refresh that waits for its store ends with its volume.
+func TestRefresh_EndsWithTheVolume(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, p := rotated(t)
+		ended := make(chan time.Time, 1)
+		w.gateway.hang(func() { ended <- time.Now() })
+		<-time.After(interval)
+		wantFetches(t, w, 2)
+		unpublished := time.Now()
+		if err := p.Unpublish(t.Context(), "csi-1", target); err != nil {
+			t.Fatal(err)
+		}
+		if at := <-ended; !at.Equal(unpublished) {
+			t.Errorf("it went on for %v", at.Sub(unpublished))
 		}
 	})
 }
@@ -396,9 +420,7 @@ func TestRefresh_IsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
-		w.gateway.mu.Lock()
-		w.gateway.block = make(chan struct{})
-		w.gateway.mu.Unlock()
+		w.gateway.hang(nil)
 		<-time.After(interval + 10*time.Minute)
 		synctest.Wait()
 		if got := len(w.gateway.fetches()); got < 6 {
@@ -415,19 +437,13 @@ func TestRefresh_Panic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := rotated(t)
-		panics := true
-		w.gateway.answer = func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
-			if panics {
-				panic("a defect")
-			}
-			return holding("new", "2", 0o600), nil
-		}
+		w.gateway.asked(func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) { panic("a defect") })
 		<-time.After(interval + 10*time.Second)
 		synctest.Wait()
 		if last := w.recorder.last(); last.Stale == nil || last.Stale.Reason != rpc.ReasonInternal {
 			t.Errorf("status: %+v", last.Stale)
 		}
-		panics = false
+		w.gateway.asked(nil)
 		<-time.After(time.Minute)
 		synctest.Wait()
 		mustHold(t, w, "-rw------- new")
@@ -461,9 +477,7 @@ func TestPublisher_RunEndsItsRefreshes(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- p.Run(ctx) }()
 		mustPublish(t, w, p, 1)
-		w.gateway.mu.Lock()
-		w.gateway.block = make(chan struct{})
-		w.gateway.mu.Unlock()
+		w.gateway.hang(nil)
 		<-time.After(interval)
 		wantFetches(t, w, 2)
 		cancel()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/podstatus"
 	"github.com/postern-dev/postern/driver/internal/secretsync"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
@@ -114,7 +115,7 @@ func TestSync_OfARefresh(t *testing.T) {
 		w.gateway.become(&gatewayv1.FetchResponse{NotModified: true}, nil)
 		<-time.After(interval + late)
 		wantFetches(t, w, 3)
-		w.classes["shop/database"].Generation++
+		w.classes.change(func(class *apiv1.SecretProviderClass) { class.Generation++ })
 		<-time.After(interval + late)
 		wantFetches(t, w, 4)
 

@@ -111,7 +111,11 @@ func (t *transaction) contentOf(class *apiv1.SecretProviderClass, interval time.
 		c.fetchedAt = now.Add(-max(0, now.Sub(response.GetFetchedAt().AsTime())))
 	}
 	if after := response.GetRefreshAfter().AsDuration(); after > 0 {
-		c.interval, c.byProvider = max(after, refresh.MinInterval), true
+		// Something expires. That is no reason to look at the rest less often.
+		after, c.byProvider = max(after, refresh.MinInterval), true
+		if interval == 0 || after < interval {
+			c.interval = after
+		}
 	}
 	return c
 }

@@ -102,7 +102,7 @@ func (t Timing) Retry(f Failure) time.Duration {
 func (t Timing) share(class string, moment int64) float64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(t.Node + "\x00" + class + "\x00"))
-	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(moment))) //nolint:gosec // any number will do
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(moment)))
 	// The upper bits of FNV hardly depend on the last bytes.
 	mixed := h.Sum64() * 0x9e3779b97f4a7c15
 	return float64(mixed>>11) / (1 << 53)

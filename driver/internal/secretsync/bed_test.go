@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,11 +166,13 @@ func (b *bed) password() string {
 	return string(b.mustGet("db").Data["password"])
 }
 
+// owners are in no order.
 func owners(s wireSecret) []string {
 	var names []string
 	for _, owner := range s.Metadata.OwnerReferences {
 		names = append(names, fmt.Sprintf("%s %s %s", owner.Kind, owner.Name, owner.UID))
 	}
+	slices.Sort(names)
 	return names
 }
 

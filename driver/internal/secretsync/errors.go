@@ -37,13 +37,16 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// Temporary tells whether trying again soon may help.
+func (f *failure) Temporary() bool { return f.temporary }
+
 // Temporary tells whether an error of Sync is worth failing a mount for: the
 // API server is away, overloaded or in conflict, so that trying again helps. A
 // lasting one (no right, somebody else's Secret, files that make no Secret) is
 // for people to end. Of several errors one that is temporary is enough.
 func Temporary(err error) bool {
-	if f, ok := err.(*failure); ok { //nolint:errorlint // walked by hand, as errors.As stops at the first
-		return f.temporary
+	if f, ok := err.(interface{ Temporary() bool }); ok { //nolint:errorlint // walked by hand, as errors.As stops at the first
+		return f.Temporary()
 	}
 	switch wrapper := err.(type) { //nolint:errorlint // the same
 	case interface{ Unwrap() error }:

@@ -256,7 +256,7 @@ func TestSyncer_ListFails(t *testing.T) {
 		v := volume(b.pod("web-0", "web"), class(), "s3cret")
 		b.sync(node, v)
 		for range 4 {
-			time.Sleep(2 * time.Minute)
+			<-time.After(2 * time.Minute)
 			b.sync(node, unchanged(v))
 		}
 		if lists != 2 {

@@ -44,11 +44,6 @@ func (f fields) names() []string {
 	return names
 }
 
-func (f fields) has(name string) bool {
-	_, ok := f["f:"+name]
-	return ok
-}
-
 // add makes f the union of both.
 func (f fields) add(other fields) {
 	for key, value := range other {

@@ -144,7 +144,7 @@ func TestSyncer_NothingChangesForAnHour(t *testing.T) {
 		version := b.mustGet("db").Metadata.ResourceVersion
 		b.cluster.ResetCalls()
 		for range 30 {
-			time.Sleep(2 * time.Minute) // of the bubble
+			<-time.After(2 * time.Minute) // of the bubble
 			for _, v := range volumes {
 				if result := b.sync(node, unchanged(v)); !cmp.Equal(result, secretsync.Result{}) {
 					t.Errorf("result %+v, want nothing", result)
@@ -169,12 +169,12 @@ func TestSyncer_Rotation(t *testing.T) {
 		b.sync(here, volume(first, class(), "one"))
 		b.sync(there, volume(second, class(), "one"))
 		b.edit("db", `{"metadata":{"labels":{"mine":"yes"}},"data":{"mine":"eA=="}}`)
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		b.cluster.ResetCalls()
 		if result := b.sync(here, volume(first, class(), "two")); !cmp.Equal(result, secretsync.Result{Updated: []string{"db"}}) {
 			t.Errorf("result %+v, want db updated", result)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if result := b.sync(there, volume(second, class(), "two")); !cmp.Equal(result, secretsync.Result{}) {
 			t.Errorf("result of the second node: %+v, want nothing", result)
 		}
@@ -195,7 +195,7 @@ func TestSyncer_OlderContent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
 		old := volume(b.pod("old-0", "old"), class(), "one")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		b.sync(b.node(), volume(b.pod("web-0", "web"), class(), "two"))
 		before := b.mustGet("db")
 		late := b.node()
@@ -209,7 +209,7 @@ func TestSyncer_OlderContent(t *testing.T) {
 		if diff := cmp.Diff(before.Metadata.Annotations, got.Metadata.Annotations); diff != "" {
 			t.Errorf("annotations (-before +after):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{"ReplicaSet web uid-of-web", "ReplicaSet old uid-of-old"}, owners(got)); diff != "" {
+		if diff := cmp.Diff([]string{"ReplicaSet old uid-of-old", "ReplicaSet web uid-of-web"}, owners(got)); diff != "" {
 			t.Errorf("owners (-want +got):\n%s", diff)
 		}
 		b.cluster.ResetCalls()
@@ -231,13 +231,13 @@ func TestSyncer_DifferentForGood(t *testing.T) {
 		mine, theirs := volume(b.pod("web-0", "web"), class(), "mine"), volume(b.pod("web-1", "web"), class(), "theirs")
 		neighbour := volume(b.pod("web-2", "web"), class(), "neighbour")
 		b.sync(here, mine)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		theirs.FetchedAt, neighbour.FetchedAt = time.Now(), time.Now().Add(time.Second)
 		b.sync(there, theirs)
 		b.sync(here, neighbour)
 		b.cluster.ResetCalls()
 		for range 30 {
-			time.Sleep(2 * time.Minute)
+			<-time.After(2 * time.Minute)
 			b.sync(here, unchanged(mine))
 			b.sync(there, unchanged(theirs))
 			b.sync(here, unchanged(neighbour))
@@ -280,7 +280,7 @@ func TestSyncer_RestoresWithinMinutes(t *testing.T) {
 				want := b.mustGet("db")
 				damage(b)
 				for range 3 {
-					time.Sleep(2 * time.Minute)
+					<-time.After(2 * time.Minute)
 					b.sync(node, unchanged(v))
 					b.sync(node, unchanged(second))
 				}
@@ -288,6 +288,10 @@ func TestSyncer_RestoresWithinMinutes(t *testing.T) {
 				want.Metadata.ResourceVersion, got.Metadata.ResourceVersion = "", ""
 				want.Metadata.UID, got.Metadata.UID = "", ""
 				want.Metadata.ManagedFields, got.Metadata.ManagedFields = nil, nil
+				if diff := cmp.Diff(owners(want), owners(got)); diff != "" {
+					t.Errorf("owners after six minutes (-want +got):\n%s", diff)
+				}
+				want.Metadata.OwnerReferences, got.Metadata.OwnerReferences = nil, nil
 				want.Metadata.Annotations["postern.dev/fetched-at"] = got.Metadata.Annotations["postern.dev/fetched-at"]
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("after six minutes (-want +got):\n%s", diff)
@@ -304,7 +308,7 @@ func TestSyncer_MountAfterDelete(t *testing.T) {
 		b := newBed(t)
 		node := b.node()
 		b.sync(node, volume(b.pod("web-0", "web"), class(), "s3cret"))
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		b.cluster.Delete("secrets", "shop", "db")
 		if result := b.sync(node, volume(b.pod("web-1", "web"), class(), "s3cret")); !cmp.Equal(result, secretsync.Result{Created: []string{"db"}}) {
 			t.Errorf("result %+v, want db created", result)
@@ -328,19 +332,19 @@ func TestSyncer_Owners(t *testing.T) {
 		for _, pod := range []secretsync.Pod{b.pod("web-0", "web"), b.pod("web-1", "web"), b.pod("rollout-0", "rollout"), b.pod("solo", ""), going} {
 			b.sync(node, volume(pod, class(), "s3cret"))
 		}
-		want := []string{"ReplicaSet web uid-of-web", "ReplicaSet rollout uid-of-rollout", "Pod solo uid-of-solo"}
+		want := []string{"Pod solo uid-of-solo", "ReplicaSet rollout uid-of-rollout", "ReplicaSet web uid-of-web"}
 		if diff := cmp.Diff(want, owners(b.mustGet("db"))); diff != "" {
 			t.Errorf("owners (-want +got):\n%s", diff)
 		}
 		// The collector takes owners that are gone; they do not come back.
 		b.edit("db", `{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"rollout","uid":"uid-of-rollout"}]}}`)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		b.sync(node, volume(b.pod("rollout-1", "rollout"), class(), "rotated"))
 		if diff := cmp.Diff([]string{"ReplicaSet rollout uid-of-rollout"}, owners(b.mustGet("db"))); diff != "" {
 			t.Errorf("owners after a rollout (-want +got):\n%s", diff)
 		}
 		// A pod that is going may still bring what changed.
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		b.sync(node, volume(going, class(), "again"))
 		if b.password() != "again" {
 			t.Errorf("content %q", b.password())
@@ -355,7 +359,7 @@ func TestSyncer_ClassEdited(t *testing.T) {
 		here, there := b.node(), b.node()
 		first := class()
 		fetched := volume(b.pod("web-0", "web"), first, "s3cret")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		b.sync(there, volume(b.pod("web-1", "web"), first, "s3cret"))
 		// Content that was fetched before the other's, for a later state of the class.
 		fetched.Class = edited(first, func(c *apiv1.SecretProviderClass) {
@@ -374,7 +378,7 @@ func TestSyncer_ClassEdited(t *testing.T) {
 			}
 		}
 		want()
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		b.sync(there, volume(b.pod("web-1", "web"), first, "changed")) // its node has not read the class again
 		want()
 	})
@@ -457,12 +461,12 @@ func TestSyncer_TriesAgain(t *testing.T) {
 		v := volume(b.pod("web-0", "web"), class(), "s3cret")
 		b.sync(node, v)
 		b.refuse(http.StatusInternalServerError, "InternalError", http.MethodPatch)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		v = volume(b.pod("web-0", "web"), class(), "changed")
 		_, err := node.Sync(t.Context(), v)
 		wantTemporary(t, err, true)
 		b.cluster.Intercept(nil)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		b.sync(node, unchanged(v))
 		if b.password() != "changed" {
 			t.Errorf("content %q after the refresh that followed", b.password())

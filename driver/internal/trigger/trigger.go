@@ -76,16 +76,14 @@ func (w *Watcher) Add(volumeID, namespace, name string) {
 	added := class{namespace, name}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if before, ok := w.volumes[volumeID]; ok {
-		if before == added {
-			return
-		}
-		w.release(before)
-	}
+	before, had := w.volumes[volumeID]
 	w.volumes[volumeID] = added
 	w.users[added]++
 	if w.users[added] == 1 {
 		w.look()
+	}
+	if had {
+		w.release(before)
 	}
 }
 

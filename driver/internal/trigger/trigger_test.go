@@ -199,6 +199,27 @@ func TestWatcher_OneWatchAtATime(t *testing.T) {
 	})
 }
 
+// What changes while Run is busy is looked at after that.
+func TestWatcher_RemembersToLook(t *testing.T) {
+	t.Parallel()
+	w, err := New(Config{Classes: newClasses(), Changed: func(string, string, string) {}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(){
+		"a class is used":      func() { w.Add("v1", "shop", "db") },
+		"a class is not used":  func() { w.Remove("v1") },
+		"a volume has another": func() { w.Add("v1", "shop", "db"); <-w.wake; w.Add("v1", "shop", "api") },
+	} {
+		change()
+		select {
+		case <-w.wake:
+		default:
+			t.Errorf("%s: nothing wakes Run", name)
+		}
+	}
+}
+
 func TestWatcher_ConcurrentSafe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
