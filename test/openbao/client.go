@@ -62,6 +62,11 @@ func (c *Client) Write(ctx context.Context, path string, body map[string]any) er
 	return c.do(ctx, http.MethodPost, path, body, nil)
 }
 
+// Delete deletes a path of the API below v1/.
+func (c *Client) Delete(ctx context.Context, path string) error {
+	return c.do(ctx, http.MethodDelete, path, nil, nil)
+}
+
 // PutSecret writes a version of a kv-v2 secret at secret/<path>.
 func (c *Client) PutSecret(ctx context.Context, path string, data map[string]any) error {
 	return c.Write(ctx, "secret/data/"+path, map[string]any{"data": data})
