@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/postern-dev/postern/test/harness"
 	"github.com/postern-dev/postern/test/kubelet"
 )
 
@@ -299,4 +300,45 @@ func TestRefresh_Throttled(t *testing.T) {
 	must(t, servers.Bao.PutSecret(t.Context(), namespace+"/app", map[string]any{"username": "bob", "password": "new"}))
 	eventually(t, "the volume is fresh again", func() bool { return n.read(t, v, "password") == "new" })
 	n.wantCondition(t, v, "Fresh", metav1.ConditionTrue, "")
+}
+
+// Whichever daemon is killed, what changes meanwhile is in the volume soon after
+// it is back, and what has not changed is not written again.
+func TestRefresh_Restarts(t *testing.T) {
+	t.Parallel()
+	n := startNode(t)
+	namespace := tenant(t, map[string]any{"username": "bob", "password": "0"})
+	class(t, namespace, "app", vaultSpec(namespace, map[string]any{"rotationPollInterval": "2s"}))
+	var volumes []kubelet.Volume
+	for i := range 3 {
+		v := pod(t, namespace, fmt.Sprintf("web-%d", i), "app")
+		n.publish(t, v)
+		volumes = append(volumes, v)
+	}
+	for i, victim := range []*harness.Daemon{n.Driver, n.Gateway, n.Providers["vault"]} {
+		before := n.revisions(t, volumes)
+		restart := func(meanwhile func()) {
+			victim.Kill()
+			meanwhile()
+			must(t, victim.Restart(t.Context()))
+			n.Kubelet.Connect()
+			for _, v := range volumes { // kubelet calls about once a minute
+				eventually(t, "kubelet's call is answered", func() bool { return n.Kubelet.Publish(t.Context(), v) == nil })
+			}
+		}
+		restart(func() {})
+		<-time.After(5 * time.Second) // two intervals
+		for target, revision := range n.revisions(t, volumes) {
+			if revision != before[target] {
+				t.Errorf("%s was written after daemon %d was restarted, and nothing had changed", target, i)
+			}
+		}
+		password := fmt.Sprint(i + 1)
+		restart(func() {
+			must(t, servers.Bao.PutSecret(t.Context(), namespace+"/app", map[string]any{"username": "bob", "password": password}))
+		})
+		for _, v := range volumes {
+			eventually(t, "the volume holds what is new", func() bool { return n.read(t, v, "password") == password })
+		}
+	}
 }

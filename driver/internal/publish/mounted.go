@@ -16,6 +16,8 @@ import (
 type content struct {
 	provider string
 	objects  []*secretv1.ObjectVersion
+	// state is what the provider wants to hear with the next fetch.
+	state []byte
 	// fetchedAt is when the store was asked for it.
 	fetchedAt time.Time
 	// interval is how old it may get: as its provider says, or its class. 0: as

@@ -116,7 +116,7 @@ func (t *transaction) renewContent(ctx context.Context, class *apiv1.SecretProvi
 		FetchedAfter:    timestamppb.New(t.fetchAfter(o.began, interval)),
 	}
 	if t.provider == t.held.provider { // versions of another mean nothing
-		request.CurrentObjects = t.held.objects
+		request.CurrentObjects, request.ProviderState = t.held.objects, t.held.state
 	}
 	response, err := t.fetch(ctx, class, request)
 	if err != nil {

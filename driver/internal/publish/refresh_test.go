@@ -265,7 +265,35 @@ func TestRefresh_NotModified(t *testing.T) {
 	})
 }
 
-// Versions of one provider mean nothing to another.
+// A provider hears what it last said of the volume, also with an answer that
+// brought nothing new.
+func TestRefresh_ProviderState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.RotationPollInterval = interval
+		answer := func(response *gatewayv1.FetchResponse, state string) {
+			response.ProviderState = []byte(state)
+			w.gateway.become(response, nil)
+		}
+		answer(holding("issued", "1", 0o600), "a")
+		mustPublish(t, w, w.running(t), 1)
+		answer(&gatewayv1.FetchResponse{NotModified: true}, "b")
+		nextFetch(t, w, 2)
+		answer(&gatewayv1.FetchResponse{NotModified: true}, "")
+		nextFetch(t, w, 3)
+		nextFetch(t, w, 4)
+		var got []string
+		for _, fetch := range w.gateway.fetches() {
+			got = append(got, string(fetch.GetProviderState()))
+		}
+		if diff := cmp.Diff([]string{"", "a", "b", ""}, got); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Versions and states of one provider mean nothing to another.
 func TestRefresh_OtherProvider(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -100,6 +100,7 @@ func (t *transaction) contentOf(class *apiv1.SecretProviderClass, interval time.
 	c := content{
 		provider:  t.provider,
 		objects:   response.GetObjects(),
+		state:     response.GetProviderState(),
 		fetchedAt: now,
 		interval:  interval,
 		revision:  revisionOf(class),
