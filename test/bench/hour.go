@@ -12,9 +12,6 @@ import (
 	"github.com/postern-dev/postern/test/kubelet"
 )
 
-// defaultMaxAge is the age up to which the gateway serves an answer again.
-const defaultMaxAge = 10 * time.Second
-
 // traffic is kubelet's calls for mounted volumes, and the provider's calls that
 // came of them.
 type traffic struct{ republished, calls int }
@@ -37,8 +34,6 @@ func hour(ctx context.Context, e *environment) (Result, error) {
 		return Result{}, fmt.Errorf("%s: %w", upstreamName, err)
 	}
 	e.say("  %s", posternName)
-	maxAge := time.Duration(defaultMaxAge.Minutes() * float64(z.minute))
-	w.parameters = map[string]string{"maxAge": maxAge.String()}
 	err = e.with(ctx, options{interval: dueAfter * z.minute}, e.startPostern, func(ctx context.Context, s *side) (err error) {
 		p.postern, err = e.minutes(ctx, s, w)
 		return err
@@ -91,7 +86,8 @@ func (e *environment) minutes(ctx context.Context, s *side, w workload) (traffic
 			return s.repeat(repeating, v, e.sizes.minute, rand.New(rand.NewPCG(1, uint64(i))), &republished)
 		})
 	}
-	// Each volume is due after so many minutes, and is fetched at the next call.
+	// Volumes of one identity that were mounted at different times are brought
+	// together by their first refreshes.
 	if err := wait(repeating, 2*dueAfter*e.sizes.minute); err != nil {
 		return traffic{}, err
 	}

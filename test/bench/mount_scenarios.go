@@ -91,8 +91,8 @@ const roundsTime = 25 * time.Second
 
 // republished is what came of calls for mounted volumes.
 type republished struct {
-	due, notDue           time.Duration
-	dueCalls, notDueCalls int
+	due, later           time.Duration
+	dueCalls, laterCalls int
 }
 
 func republish(ctx context.Context, e *environment) (Result, error) {
@@ -103,15 +103,14 @@ func republish(ctx context.Context, e *environment) (Result, error) {
 	return Result{Measures: []Measure{
 		duration("a round after the interval", figure(p, func(r republished) time.Duration { return r.due })),
 		count("its provider calls, after the interval", figure(p, func(r republished) int { return r.dueCalls })),
-		duration("a round that is not due", figure(p, func(r republished) time.Duration { return r.notDue })).under(republishTarget),
-		count("its provider calls, not due", figure(p, func(r republished) int { return r.notDueCalls })).atMost(0),
+		duration("a round a moment later", figure(p, func(r republished) time.Duration { return r.later })).under(republishTarget),
+		count("its provider calls, a moment later", figure(p, func(r republished) int { return r.laterCalls })).atMost(1),
 	}}, nil
 }
 
 func (e *environment) republish(ctx context.Context, s *side) (republished, error) {
 	var r republished
 	w := workload{name: "republish", volumes: e.sizes.republish, accounts: 1, latency: e.sizes.latency}
-	w.parameters = map[string]string{"maxAge": (e.sizes.interval / 2).String()}
 	p, err := e.prepare(ctx, s, w)
 	if err != nil {
 		return r, err
@@ -135,10 +134,10 @@ func (e *environment) republish(ctx context.Context, s *side) (republished, erro
 		if err != nil {
 			return r, err
 		}
-		took, r.notDueCalls = append(took, t), max(r.notDueCalls, n)
+		took, r.laterCalls = append(took, t), max(r.laterCalls, n)
 	}
-	r.notDue = median(took)
-	e.say("    due %s and %d provider calls, then %s and %d", formatDuration(r.due), r.dueCalls, formatDuration(r.notDue), r.notDueCalls)
+	r.later = median(took)
+	e.say("    due %s and %d provider calls, then %s and %d", formatDuration(r.due), r.dueCalls, formatDuration(r.later), r.laterCalls)
 	if err := s.complete(p.volumes); err != nil {
 		return r, err
 	}

@@ -91,8 +91,9 @@ func scenarios(z sizes) []scenario {
 			name:  "republish",
 			title: fmt.Sprintf("a round of calls for %d mounted volumes", z.republish),
 			about: fmt.Sprintf("Kubelet repeats its call for each mounted volume about once a minute. Both drivers fetch again after %s "+
-				"(--rotation-poll-interval; upstream's with --enable-secret-rotation), and the gateway serves no answer that is half as old "+
-				"(SecretProviderClass parameter maxAge); nothing has changed in the store. The first round comes when that time has passed since the mount. Those after it (the median of up to %d, begun within %s) come a moment later: nothing is due. Upstream's driver knows a "+
+				"(--rotation-poll-interval; upstream's with --enable-secret-rotation); nothing has changed in the store. The first round comes "+
+				"when that time has passed since the mount. Those after it (the median of up to %d, begun within %s) come a moment later. "+
+				"Postern's driver fetches by a schedule of its own, in none of these calls: a refresh may fall into a round. Upstream's driver knows a "+
 				"volume's age by the last change of its content, so that from the first interval on each call fetches.",
 				z.interval, z.rounds, roundsTime),
 			run: republish,
@@ -148,7 +149,7 @@ const (
 
 func hourAbout(z sizes) string {
 	return fmt.Sprintf("Kubelet repeats its call for each volume after 60 to 90 s, %d times an hour, at a time of its own; volumes are fetched "+
-		"again after %d minutes. For Postern %d minutes of that are run with all times shortened, those of SecretProviderClass parameter maxAge too, "+
+		"again after %d minutes. For Postern %d minutes of that are run with all times shortened, "+
 		"so that a minute takes %s; the provider's calls are counted and scaled to the hour. Upstream's driver writes to the API server in each call, which "+
 		"does not get faster: of it, one round of calls after the interval is counted and scaled.",
 		int(perHour), dueAfter, z.minutes, z.minute)

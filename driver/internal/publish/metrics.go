@@ -38,12 +38,11 @@ const (
 	labelRotated   = attribute.Key("rotated")
 )
 
-// buckets go up to kubelet's limit, in seconds.
-var buckets = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}
-
 // NewMetrics registers the metrics with meter.
 func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
+	// Up to kubelet's limit, in seconds.
+	buckets := metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120)
 	var errs [10]error
 	m.publish, errs[0] = meter.Int64Counter("node_publish",
 		metric.WithDescription("Volumes published."))
@@ -60,10 +59,10 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 	m.duration, errs[6] = meter.Float64Histogram("postern.driver.publish.duration",
 		metric.WithUnit("s"),
 		metric.WithDescription("How long publish calls take, up to kubelet's limit of two minutes."),
-		metric.WithExplicitBucketBoundaries(buckets[:]...))
+		buckets)
 	m.refreshDuration, errs[7] = meter.Float64Histogram("rotation_reconcile_duration_sec",
 		metric.WithDescription("How long fetching a mounted volume again takes."),
-		metric.WithExplicitBucketBoundaries(buckets[:]...))
+		buckets)
 	m.refreshes, errs[8] = meter.Int64Counter("postern.driver.refreshes",
 		metric.WithDescription("Attempts to fetch mounted volumes again, by outcome and why they failed."))
 	m.freshness, errs[9] = newFreshness(meter)

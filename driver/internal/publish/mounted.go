@@ -46,10 +46,11 @@ type mountedVolume struct {
 	requestedAt time.Time
 	due         time.Time
 
-	// failures counts attempts to refresh since the last success, and failure is
-	// why the last one failed.
-	failures int
-	failure  *rpc.Error
+	// failures counts attempts to refresh since the last success, the first of
+	// which was at failingSince, and failure is why the last one failed.
+	failures     int
+	failingSince time.Time
+	failure      *rpc.Error
 	// stale is set once the volume's users are told of that.
 	stale *podstatus.Failure
 	// unsynced is why a Kubernetes Secret is not in place, and unsyncedCount how
@@ -152,6 +153,7 @@ func (m *mountedVolumes) succeededLocked(v *mountedVolume, o outcome, first bool
 	}
 	if o.stale != nil {
 		v.failures, v.failure, v.stale = 1, &rpc.Error{Reason: o.stale.Reason, Message: o.stale.Message}, o.stale
+		v.failingSince = time.Now()
 		m.setDueLocked(v, m.retryAt(v, v.failure, v.failures))
 		return
 	}
@@ -178,6 +180,9 @@ func (m *mountedVolumes) failed(v *mountedVolume, failure *rpc.Error) (mountedVo
 	if m.byID[v.request.VolumeID] != v {
 		return mountedVolume{}, false
 	}
+	if v.failures == 0 {
+		v.failingSince = time.Now()
+	}
 	v.failures++
 	v.failure = failure
 	if v.waitsForToken() {
@@ -187,7 +192,7 @@ func (m *mountedVolumes) failed(v *mountedVolume, failure *rpc.Error) (mountedVo
 	}
 	// What may pass at any moment is told when it has not at the second attempt.
 	if v.stale != nil || v.failures > 1 || refresh.OutlookOf(failure) != refresh.Transient {
-		v.stale = &podstatus.Failure{Reason: failure.Reason, Message: failure.Message}
+		v.stale = &podstatus.Failure{Reason: failure.Reason, Message: failure.Message, Since: v.failingSince}
 	}
 	return *v, true
 }

@@ -50,9 +50,6 @@ func (t *transaction) recordRefreshed(ctx context.Context, o outcome) {
 			Normal: true, Reason: podstatus.ReasonRotationComplete, Message: "the volume holds new content: " + changes(t.held, o.content),
 		})
 	}
-	if v.content.fetchedAt.IsZero() {
-		return // nothing is known of it
-	}
 	t.publisher.cfg.Recorder.Mounted(v.status())
 }
 
@@ -107,9 +104,7 @@ func (t *transaction) recordRefreshFailure(ctx context.Context, failure *rpc.Err
 	t.tell(ctx, podstatus.Event{
 		Reason: podstatus.ReasonRotationFailed, Message: message, Key: v.request.VolumeID + "/" + failure.Reason, Detail: ageOf(v.content),
 	})
-	if !v.content.fetchedAt.IsZero() {
-		t.publisher.cfg.Recorder.Mounted(v.status())
-	}
+	t.publisher.cfg.Recorder.Mounted(v.status())
 }
 
 // ageOf says how old a content is.
@@ -126,7 +121,7 @@ func (t *transaction) noticeStale(ctx context.Context, fetched time.Time) *podst
 	message := fmt.Sprintf("the store of provider %q is unreachable: the volume is mounted with what it answered at %s",
 		t.provider, fetched.UTC().Format(time.RFC3339))
 	age := fmt.Sprintf("%s ago", time.Since(fetched).Round(time.Second))
-	t.tell(ctx, podstatus.Event{Reason: podstatus.ReasonStale, Message: message, Detail: age})
+	t.tell(ctx, podstatus.Event{Reason: podstatus.ReasonStale, Message: message, Key: t.request.VolumeID, Detail: age})
 	return &podstatus.Failure{Reason: rpc.ReasonStoreUnavailable, Message: message}
 }
 
