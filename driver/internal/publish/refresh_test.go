@@ -121,7 +121,7 @@ func TestRefresh_NewestTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, p := rotated(t)
 		renewed := request(t, nil)
-		renewed.Tokens[0].Token = redact.NewString("renewed")
+		renewed.EncodedTokens = redact.NewString(`{"vault":{"token":"renewed","expirationTimestamp":"2030-01-01T00:00:00Z"}}`)
 		if err := p.Publish(t.Context(), renewed); err != nil {
 			t.Fatal(err)
 		}

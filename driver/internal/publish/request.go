@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/postern-dev/postern/internal/redact"
+	"github.com/postern-dev/postern/internal/rpc"
 )
 
 // Keys of the volume context. Kubelet sets those below csi.storage.k8s.io when
@@ -43,8 +46,10 @@ type Request struct {
 	SecretProviderClass string
 	// Attributes are the pod's other volumeAttributes.
 	Attributes map[string]string
-	// Tokens are what kubelet minted for this pod, by CSIDriver.tokenRequests.
-	Tokens []Token
+	// EncodedTokens are what kubelet minted for this pod, by
+	// CSIDriver.tokenRequests. Most calls need none of them, so that they are
+	// parsed where they are: see Tokens.
+	EncodedTokens redact.String
 	// Secrets is the data of the volume's nodePublishSecretRef.
 	Secrets map[string]redact.String
 }
@@ -90,12 +95,17 @@ func (r *Request) ParseContext(context, secrets map[string]string) error {
 	if encoded == "" {
 		encoded = context[attributeTokens]
 	}
-	tokens, err := parseTokens(encoded)
-	if err != nil {
-		return err
-	}
-	r.Tokens = tokens
+	r.EncodedTokens = redact.NewString(encoded)
 	return nil
+}
+
+// Tokens parses what kubelet minted for this pod. Its error is an [*rpc.Error].
+func (r *Request) Tokens() ([]Token, error) {
+	tokens, err := parseTokens(r.EncodedTokens.Reveal())
+	if err != nil {
+		return nil, &rpc.Error{Reason: rpc.ReasonTokenInvalid, Code: codes.InvalidArgument, Message: err.Error()}
+	}
+	return tokens, nil
 }
 
 func otherAttributes(context map[string]string) map[string]string {

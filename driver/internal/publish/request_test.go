@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postern-dev/postern/driver/internal/publish"
+	"github.com/postern-dev/postern/internal/rpc"
 )
 
 func TestParseContext(t *testing.T) {
@@ -29,9 +30,18 @@ func TestParseContext(t *testing.T) {
 	if len(r.Secrets) != 1 || r.Secrets["clientid"].Reveal() != "id" {
 		t.Errorf("secrets: %v", r.Secrets)
 	}
-	if len(r.Tokens) != 1 || r.Tokens[0].Audience != "vault" || !r.Tokens[0].Expiry.Equal(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
-		t.Errorf("tokens: %v", r.Tokens)
+	if got := tokensOf(t, r); len(got) != 1 || got[0].Audience != "vault" || !got[0].Expiry.Equal(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("tokens: %v", got)
 	}
+}
+
+func tokensOf(t *testing.T, r publish.Request) []publish.Token {
+	t.Helper()
+	tokens, err := r.Tokens()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
 }
 
 // With serviceAccountTokenInSecrets kubelet sends tokens among the secrets.
@@ -42,8 +52,8 @@ func TestParseContext_TokensInSecrets(t *testing.T) {
 		secrets[tokens] = `{"b":{"token":"2","expirationTimestamp":"2030-01-01T00:00:00Z"},"a":{"token":"1","expirationTimestamp":"2030-01-01T00:00:00Z"}}`
 		delete(volumeContext, tokens)
 	})
-	if len(r.Tokens) != 2 || r.Tokens[0].Audience != "a" || r.Tokens[1].Token.Reveal() != "2" {
-		t.Errorf("tokens: %v", r.Tokens)
+	if got := tokensOf(t, r); len(got) != 2 || got[0].Audience != "a" || got[1].Token.Reveal() != "2" {
+		t.Errorf("tokens: %v", got)
 	}
 	if len(r.Secrets) != 0 {
 		t.Errorf("tokens are passed on as secrets: %v", r.Secrets)
@@ -58,8 +68,8 @@ func TestParseContext_TokensInSecretsWin(t *testing.T) {
 		secrets["clientid"] = "id"
 		secrets[tokens] = `{"":{"token":"new","expirationTimestamp":"2030-01-01T00:00:00Z"}}`
 	})
-	if len(r.Tokens) != 1 || r.Tokens[0].Audience != "" || r.Tokens[0].Token.Reveal() != "new" {
-		t.Errorf("tokens: %v, want the one of the secrets, for the API server's audience", r.Tokens)
+	if got := tokensOf(t, r); len(got) != 1 || got[0].Audience != "" || got[0].Token.Reveal() != "new" {
+		t.Errorf("tokens: %v, want the one of the secrets, for the API server's audience", got)
 	}
 	if len(r.Secrets) != 1 || r.Secrets["clientid"].Reveal() != "id" {
 		t.Errorf("secrets: %v, want what nodePublishSecretRef names and nothing else", r.Secrets)
@@ -69,7 +79,7 @@ func TestParseContext_TokensInSecretsWin(t *testing.T) {
 	}
 }
 
-func TestParseContext_BadTokens(t *testing.T) {
+func TestRequest_BadTokens(t *testing.T) {
 	t.Parallel()
 	const (
 		tokens  = "csi.storage.k8s.io/serviceAccount.tokens"
@@ -97,10 +107,14 @@ func TestParseContext_BadTokens(t *testing.T) {
 			var r publish.Request
 			got := ""
 			if err := r.ParseContext(volumeContext, secrets); err != nil {
+				t.Fatal(err)
+			}
+			parsed, err := r.Tokens()
+			if err != nil {
 				got = err.Error()
 			}
-			if got != want || len(r.Tokens) != 0 {
-				t.Errorf("%s in the %s: error %q, want %q; tokens %v", encoded, where, got, want, r.Tokens)
+			if got != want || len(parsed) != 0 || err != nil && rpc.FromError(err).Reason != rpc.ReasonTokenInvalid {
+				t.Errorf("%s in the %s: error %q, want %q; tokens %v", encoded, where, got, want, parsed)
 			}
 		}
 	}
@@ -117,7 +131,6 @@ func TestParseContext_Failures(t *testing.T) {
 	tests := []struct{ name, key, value, want string }{
 		{"no class", "secretProviderClass", "", "volumeAttributes has no secretProviderClass: name the SecretProviderClass to mount"},
 		{"no pod", "csi.storage.k8s.io/pod.uid", "", "the volume context does not name the pod: the CSIDriver object needs podInfoOnMount: true"},
-		{"tokens not JSON", "csi.storage.k8s.io/serviceAccount.tokens", canary, "csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -143,12 +156,13 @@ func TestRequestNeverPrintsItsSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tokens := tokensOf(t, r)
 	var logged strings.Builder
-	slog.New(slog.NewJSONHandler(&logged, nil)).Info("request", "request", r, "tokens", r.Tokens)
-	slog.New(slog.NewTextHandler(&logged, nil)).Info("request", "request", r, "tokens", r.Tokens)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("request", "request", r, "tokens", tokens)
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("request", "request", r, "tokens", tokens)
 	for _, printed := range []string{
-		fmt.Sprintf("%v", r), fmt.Sprintf("%+v", r), fmt.Sprintf("%#v", r), fmt.Sprint([]any{r}), fmt.Sprintf("%s %q", r.Tokens, r.Secrets),
-		fmt.Sprintf("%x", r.Tokens), string(encoded), logged.String(),
+		fmt.Sprintf("%v", r), fmt.Sprintf("%+v", r), fmt.Sprintf("%#v", r), fmt.Sprint([]any{r}), fmt.Sprintf("%s %q", tokens, r.Secrets),
+		fmt.Sprintf("%x %x", tokens, r.EncodedTokens), string(encoded), logged.String(),
 	} {
 		if strings.Contains(printed, canary) || strings.Contains(printed, fmt.Sprintf("%x", canary)) {
 			t.Errorf("shows a secret: %s", printed)

@@ -155,7 +155,9 @@ func (t *transaction) fetch(ctx context.Context, class *apiv1.SecretProviderClas
 	if err != nil {
 		return nil, err
 	}
-	t.complete(ctx, class, request)
+	if err := t.complete(ctx, class, request); err != nil {
+		return nil, err
+	}
 	if err := t.addSurroundings(ctx, description, request); err != nil {
 		return nil, err
 	}
@@ -164,8 +166,12 @@ func (t *transaction) fetch(ctx context.Context, class *apiv1.SecretProviderClas
 }
 
 // complete adds what every fetch for the pod asks for.
-func (t *transaction) complete(ctx context.Context, class *apiv1.SecretProviderClass, request *gatewayv1.FetchRequest) {
+func (t *transaction) complete(ctx context.Context, class *apiv1.SecretProviderClass, request *gatewayv1.FetchRequest) error {
 	r := &t.request
+	tokens, err := r.Tokens()
+	if err != nil {
+		return err
+	}
 	request.VolumeId = r.VolumeID
 	request.Provider = t.provider
 	request.Pod = &secretv1.Pod{
@@ -180,13 +186,14 @@ func (t *transaction) complete(ctx context.Context, class *apiv1.SecretProviderC
 	request.Secrets = reveal(r.Secrets)
 	request.DefaultFileMode = uint32(defaultFileMode)
 	request.TargetPath = r.Target
-	for _, token := range r.Tokens {
+	for _, token := range tokens {
 		request.Tokens = append(request.Tokens, &secretv1.Token{
 			Audience: token.Audience,
 			Token:    token.Token.Reveal(),
 			Expiry:   timestamppb.New(token.Expiry),
 		})
 	}
+	return nil
 }
 
 // parameters are the SPC's, and the pod's volumeAttributes where that is

@@ -255,17 +255,27 @@ func TestBuild_TellsAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestBuild_MissingFileIsToldOnce(t *testing.T) {
+func TestBuild_TellsOnce(t *testing.T) {
 	t.Parallel()
 	for _, o := range []*apiv1.SecretObject{
 		object("kubernetes.io/ssh-auth", "nope", "ssh-privatekey"),
 		object("kubernetes.io/dockercfg", "nope", ".dockercfg"),
+		withRules(object(""), apiv1.SecretObjectDataFrom{Files: "[a"}),
 	} {
-		_, err := secretdata.Build(o, []secretdata.File{file("a", "1")})
+		_, err := secretdata.Build(o, []secretdata.File{file("a", "1"), file("b", "2")})
 		failure, ok := errors.AsType[*rpc.Error](err)
 		if !ok || len(failure.FieldViolations) != 1 {
 			t.Errorf("%s: %v, want one violation", o.Type, err)
 		}
+	}
+}
+
+func TestBuild_TellsOfEachMissingFileOnce(t *testing.T) {
+	t.Parallel()
+	_, err := secretdata.Build(object("kubernetes.io/tls", "nope", "tls.crt", "nope", "tls.key"), []secretdata.File{file("a", "1"), file("b", "2")})
+	failure, ok := errors.AsType[*rpc.Error](err)
+	if !ok || len(failure.FieldViolations) != 2 {
+		t.Errorf("%v, want two violations", err)
 	}
 }
 

@@ -97,22 +97,9 @@ func (k *privateKey) encode() redact.Bytes { return encodePEM(k.label, k.der.Rev
 // chain puts the key's certificate first, then its issuer, and so on. All
 // others follow in their order.
 func (k *privateKey) chain(certificates []*x509.Certificate) ([]*x509.Certificate, error) {
-	leaf := -1
-	fits := 0
-	for i, certificate := range certificates {
-		if !k.public.Equal(certificate.PublicKey) {
-			continue
-		}
-		fits++
-		if leaf < 0 {
-			leaf = i
-		}
-	}
-	switch {
-	case fits == 0:
-		return nil, fmt.Errorf("none of its %d certificates is for that key; if they were just renewed, the next refresh has both", len(certificates))
-	case fits > 1 && leaf > 0:
-		return nil, fmt.Errorf("%d of its certificates are for that key: put the one to serve first", fits)
+	leaf, err := k.leaf(certificates)
+	if err != nil {
+		return nil, err
 	}
 	rest := slices.Delete(slices.Clone(certificates), leaf, leaf+1)
 	chain := []*x509.Certificate{certificates[leaf]}
@@ -126,10 +113,24 @@ func (k *privateKey) chain(certificates []*x509.Certificate) ([]*x509.Certificat
 	}
 }
 
+// leaf finds the key's certificate. Of several the one that is first of all is
+// meant; else nobody knows.
+func (k *privateKey) leaf(certificates []*x509.Certificate) (int, error) {
+	fits := func(certificate *x509.Certificate) bool { return k.public.Equal(certificate.PublicKey) }
+	leaf := slices.IndexFunc(certificates, fits)
+	switch {
+	case leaf < 0:
+		return 0, fmt.Errorf("none of its %d certificates is for that key; if they were just renewed, the next refresh has both", len(certificates))
+	case leaf > 0 && slices.ContainsFunc(certificates[leaf+1:], fits):
+		return 0, errors.New("several of its certificates are for that key: put the one to serve first")
+	}
+	return leaf, nil
+}
+
 // issued goes by names and key ids, as servers and clients do when they build a
 // chain. It is about order only: nothing is trusted for it.
 func issued(issuer, certificate *x509.Certificate) bool {
-	if bytes.Equal(certificate.RawIssuer, certificate.RawSubject) || !bytes.Equal(certificate.RawIssuer, issuer.RawSubject) {
+	if !bytes.Equal(certificate.RawIssuer, issuer.RawSubject) {
 		return false
 	}
 	return len(certificate.AuthorityKeyId) == 0 || len(issuer.SubjectKeyId) == 0 ||

@@ -57,8 +57,7 @@ func pfxDER(data []byte) ([]byte, bool) {
 	if len(data) > 1 && data[0] == sequence && data[1] >= longForm {
 		return data, false
 	}
-	text := bytes.Join(bytes.Fields(data), nil)
-	defer clear(text)
+	text := bytes.TrimSpace(data) // the decoder skips line breaks
 	der := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Decode(der, text)
 	if err != nil {

@@ -177,7 +177,7 @@ func TestBuild_TLSRefuses(t *testing.T) {
 	const inCert, inKey = `data[0] makes key "tls.crt" of file "cert", which `, `data[1] makes key "tls.key" of file "key", which `
 	for name, tc := range map[string]struct{ certificate, key, want string }{
 		"key of another":           {good, block("PRIVATE KEY", pkcs8(t, stranger)), inCert + `does not fit key "tls.key" of file "key": none of its 2 certificates is for that key`},
-		"which of two":             {certificates(p.intermediate, p.leaf, renewed), goodKey, inCert + `does not fit key "tls.key" of file "key": 2 of its certificates are for that key`},
+		"which of two":             {certificates(p.intermediate, p.leaf, renewed), goodKey, inCert + `does not fit key "tls.key" of file "key": several of its certificates are for that key`},
 		"encrypted, PKCS#8":        {good, block("ENCRYPTED PRIVATE KEY", []byte("ciphertext")), inKey + "has a private key that is encrypted"},
 		"encrypted, old":           {good, legacy, inKey + "has a private key that is encrypted"},
 		"no certificate":           {goodKey, goodKey, inCert + "has no certificate"},

@@ -221,6 +221,14 @@ func (b *bed) writes() int {
 	return calls[http.MethodPost] + calls[http.MethodPatch] + calls[http.MethodDelete]
 }
 
+// delay makes each call of the cluster take so long, so that calls overlap.
+func (b *bed) delay(d time.Duration) {
+	b.cluster.Intercept(func(*http.Request) *metav1.Status {
+		<-time.After(d)
+		return nil
+	})
+}
+
 // contains fails the test unless the error holds each text.
 func contains(t *testing.T, err error, texts ...string) {
 	t.Helper()

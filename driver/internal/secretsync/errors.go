@@ -43,12 +43,13 @@ func (f *failure) Temporary() bool { return f.temporary }
 // Temporary tells whether an error of Sync is worth failing a mount for: the
 // API server is away, overloaded or in conflict, so that trying again helps. A
 // lasting one (no right, somebody else's Secret, files that make no Secret) is
-// for people to end. Of several errors one that is temporary is enough.
+// for people to end. Of several errors one that is temporary is enough, wherever
+// it is: errors.As would stop at the first.
 func Temporary(err error) bool {
-	if f, ok := err.(interface{ Temporary() bool }); ok { //nolint:errorlint // walked by hand, as errors.As stops at the first
+	if f, ok := err.(interface{ Temporary() bool }); ok {
 		return f.Temporary()
 	}
-	switch wrapper := err.(type) { //nolint:errorlint // the same
+	switch wrapper := err.(type) { //nolint:errorlint // each error of the tree is looked at
 	case interface{ Unwrap() error }:
 		return Temporary(wrapper.Unwrap())
 	case interface{ Unwrap() []error }:
@@ -98,6 +99,14 @@ func apiFailure(err error) error {
 		f.reason, f.temporary = reasonAPIUnavailable, true
 	}
 	return f
+}
+
+// isOvertaken tells whether somebody else wrote in between.
+func isOvertaken(err error) bool {
+	if _, told := errors.AsType[*failure](err); told {
+		return false
+	}
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
 // isRefusal tells whether the API server would answer the same request the same

@@ -58,8 +58,7 @@ func (k *keeper) run(ctx context.Context) (outcome, error) {
 	if err == nil {
 		what, err = k.insist(ctx)
 	}
-	// Without an owner it is looked at again, should the pod stay after all.
-	k.mine.synced = err == nil && len(k.owners) > 0
+	k.mine.synced = err == nil
 	k.memory.setShare(k.volume.VolumeID, k.key.Name, k.mine)
 	return what, err
 }
@@ -67,7 +66,7 @@ func (k *keeper) run(ctx context.Context) (outcome, error) {
 // settled tells whether the Secret of a volume whose content did not change
 // needs nothing, as far as can be told without its contents.
 func (k *keeper) settled(ctx context.Context, before *share) (bool, error) {
-	seen, ok := k.memory.sighting(k.key)
+	seen, ok := k.memory.sighting(k.key, k.class)
 	if !ok || !seen.has(before.owners) {
 		return false, nil
 	}
@@ -83,7 +82,7 @@ func (k *keeper) settled(ctx context.Context, before *share) (bool, error) {
 	case meta.ResourceVersion != seen.resourceVersion || meta.UID != seen.uid:
 		return false, nil
 	}
-	k.memory.see(k.key, k.class, seen)
+	k.memory.see(k.key, seen)
 	return true, nil
 }
 
@@ -119,9 +118,8 @@ func (k *keeper) insist(ctx context.Context) (outcome, error) {
 		if err == nil {
 			return what, nil
 		}
-		k.memory.miss(k.key)
-		overtaken := apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
-		if !overtaken || attempt == maxAttempts {
+		k.memory.miss(k.key, k.class)
+		if !isOvertaken(err) || attempt == maxAttempts {
 			return outcomeFailed, apiFailure(err)
 		}
 		if err := pause(ctx, firstPause<<(attempt-1)); err != nil {
@@ -131,7 +129,7 @@ func (k *keeper) insist(ctx context.Context) (outcome, error) {
 }
 
 func (k *keeper) attempt(ctx context.Context) (outcome, error) {
-	seen, known := k.memory.sighting(k.key)
+	seen, known := k.memory.sighting(k.key, k.class)
 	if recent := known && time.Since(seen.at) < recentlySeen; recent && k.content(&seen) {
 		return outcomeUnchanged, nil
 	} else if !recent {
@@ -146,7 +144,7 @@ func (k *keeper) attempt(ctx context.Context) (outcome, error) {
 			return outcomeFailed, err
 		}
 		if known && meta.ResourceVersion == seen.resourceVersion && k.content(&seen) {
-			k.memory.see(k.key, k.class, seen)
+			k.memory.see(k.key, seen)
 			return outcomeUnchanged, nil
 		}
 	}
@@ -189,7 +187,7 @@ func (k *keeper) reconcile(ctx context.Context, live *kube.Secret) (outcome, err
 	present := owned.of(live)
 	seen := k.look(&live.Metadata, k.hasher.sum(present))
 	if k.content(&seen) {
-		k.memory.see(k.key, k.class, seen)
+		k.memory.see(k.key, seen)
 		return outcomeUnchanged, nil
 	}
 	applied := present // only an owner is missing, or the content is of a later fetch
@@ -228,7 +226,7 @@ func (k *keeper) apply(ctx context.Context, live *kube.Secret, applied *content)
 	case err != nil:
 		return outcomeFailed, err
 	}
-	k.memory.see(k.key, k.class, k.look(meta, k.hasher.sum(applied)))
+	k.memory.see(k.key, k.look(meta, k.hasher.sum(applied)))
 	return outcomeUpdated, nil
 }
 
@@ -247,7 +245,7 @@ func (k *keeper) replace(ctx context.Context, live *kube.Secret) (outcome, error
 // ever.
 func (k *keeper) create(ctx context.Context, owners []metav1.OwnerReference) (outcome, error) {
 	if len(k.owners) == 0 && len(owners) == 0 {
-		k.memory.miss(k.key)
+		k.memory.miss(k.key, k.class)
 		return outcomeUnchanged, nil
 	}
 	meta, err := k.cfg.Secrets.CreateSecret(ctx, k.secret(&k.wanted, owners))
@@ -257,7 +255,7 @@ func (k *keeper) create(ctx context.Context, owners []metav1.OwnerReference) (ou
 	if err != nil {
 		return outcomeFailed, err
 	}
-	k.memory.see(k.key, k.class, k.look(meta, k.mine.digest))
+	k.memory.see(k.key, k.look(meta, k.mine.digest))
 	return outcomeCreated, nil
 }
 
@@ -274,7 +272,7 @@ func (k *keeper) secret(c *content, owners []metav1.OwnerReference) *kube.Secret
 
 func (k *keeper) look(meta *metav1.ObjectMeta, sum digest) sighting {
 	return sighting{
-		uid: meta.UID, resourceVersion: meta.ResourceVersion, digest: sum,
+		class: k.class, uid: meta.UID, resourceVersion: meta.ResourceVersion, digest: sum,
 		fetchedAt: parseTime(meta.Annotations[annotationFetchedAt]), revision: parseRevision(meta.Annotations[annotationRevision]),
 		owners: uids(meta.OwnerReferences),
 	}

@@ -1,6 +1,7 @@
 package secretsync
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type share struct {
 
 // sighting is a Secret as it was last seen or written.
 type sighting struct {
+	class           classKey
 	uid             types.UID
 	resourceVersion string
 	digest          digest // of what the driver owns
@@ -164,9 +166,7 @@ func (m *memory) drop(volumeID string) {
 		return
 	}
 	delete(m.classes, volume.class)
-	for name := range class.secrets {
-		delete(m.secrets, secretKey{volume.class.Namespace, name})
-	}
+	maps.DeleteFunc(m.secrets, func(_ secretKey, s sighting) bool { return s.class == volume.class })
 	namespace := m.namespaces[volume.class.Namespace]
 	if namespace.classes--; namespace.classes == 0 {
 		delete(m.namespaces, volume.class.Namespace)
@@ -193,18 +193,23 @@ func (m *memory) setShare(volumeID, secret string, s share) {
 	}
 }
 
-func (m *memory) sighting(key secretKey) (sighting, bool) {
+// sighting returns the Secret as it was last seen, if it was this class's: to
+// another one it says nothing.
+func (m *memory) sighting(key secretKey, class classKey) (sighting, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, ok := m.secrets[key]
-	return s, ok
+	if !ok || s.class != class {
+		return sighting{}, false
+	}
+	return s, true
 }
 
 // see remembers the Secret, if a volume of its class is remembered.
-func (m *memory) see(key secretKey, class classKey, s sighting) {
+func (m *memory) see(key secretKey, s sighting) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	known, ok := m.classes[class]
+	known, ok := m.classes[s.class]
 	if !ok {
 		return
 	}
@@ -214,10 +219,12 @@ func (m *memory) see(key secretKey, class classKey, s sighting) {
 }
 
 // miss forgets a Secret that is not there, or not as it was remembered.
-func (m *memory) miss(key secretKey) {
+func (m *memory) miss(key secretKey, class classKey) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.secrets, key)
+	if m.secrets[key].class == class {
+		delete(m.secrets, key)
+	}
 }
 
 // declare notes the Secrets that this state of the class asks for, and returns
@@ -253,7 +260,9 @@ func (m *memory) declare(class classKey, rev revision, names map[string]bool) (g
 func (m *memory) removed(class classKey, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.secrets, secretKey{class.Namespace, name})
+	if key := (secretKey{class.Namespace, name}); m.secrets[key].class == class {
+		delete(m.secrets, key)
+	}
 	if known, ok := m.classes[class]; ok {
 		delete(known.secrets, name)
 	}

@@ -27,9 +27,9 @@ func TestMemory_Forget(t *testing.T) {
 	}
 	m.enter("billing-0", billing, revision{"v", 1})
 	m.list("shop", map[string][]string{"app": {"old"}})
-	m.see(secretKey{"shop", "db"}, app, sighting{})
-	m.see(secretKey{"shop", "invoices"}, billing, sighting{})
-	m.see(secretKey{"shop", "nobody's"}, classKey{"shop", "gone"}, sighting{})
+	m.see(secretKey{"shop", "db"}, sighting{class: app})
+	m.see(secretKey{"shop", "invoices"}, sighting{class: billing})
+	m.see(secretKey{"shop", "nobody's"}, sighting{class: classKey{"shop", "gone"}})
 	if diff := cmp.Diff([4]int{4, 2, 1, 2}, m.size()); diff != "" {
 		t.Errorf("before (-want +got):\n%s", diff)
 	}
@@ -62,6 +62,24 @@ func TestMemory_ClassOfVolumeChanges(t *testing.T) {
 	}
 	if _, ok := m.share("v", "db"); ok || m.size() != [4]int{1, 1, 1, 0} {
 		t.Errorf("kept of the class before: %v", m.size())
+	}
+}
+
+// A Sync that is behind, of an earlier state of the class, removes nothing and
+// does not count for what the class asks for.
+func TestMemory_Declare(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	app := classKey{"shop", "app"}
+	m.enter("v", app, revision{"u", 2})
+	if gone := m.declare(app, revision{"u", 2}, map[string]bool{"new": true}); gone != nil {
+		t.Errorf("gone at first: %v", gone)
+	}
+	if gone := m.declare(app, revision{"u", 1}, map[string]bool{"old": true}); gone != nil {
+		t.Errorf("gone for who is behind: %v", gone)
+	}
+	if diff := cmp.Diff([]string{"new"}, m.declare(app, revision{"u", 3}, map[string]bool{"newer": true})); diff != "" {
+		t.Errorf("gone (-want +got):\n%s", diff)
 	}
 }
 

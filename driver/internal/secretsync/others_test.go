@@ -1,7 +1,6 @@
 package secretsync_test
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,29 +11,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
-	"github.com/postern-dev/postern/driver/internal/kube/kubetest"
 	"github.com/postern-dev/postern/driver/internal/secretsync"
-	"github.com/postern-dev/postern/internal/telemetry"
 )
 
 const managed = "secrets-store.csi.k8s.io/managed"
 
 // refuse has the API server answer so to calls on Secrets with this method.
-func (b *bed) refuse(code int, reason metav1.StatusReason, methods ...string) {
-	b.refuseWith(kubetest.Status(code, reason, "refused"), methods...)
-}
-
-func (b *bed) refuseWith(status *metav1.Status, methods ...string) {
-	b.cluster.Intercept(func(r *http.Request) *metav1.Status {
-		for _, method := range methods {
-			if r.Method == method && strings.HasPrefix(r.URL.Path, secretPath) {
-				return status
-			}
-		}
-		return nil
-	})
-}
-
 func TestSyncer_NeverTakesOver(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -79,6 +61,36 @@ func TestSyncer_NeverTakesOver(t *testing.T) {
 	}
 }
 
+// TestSyncer_TwoClasses: what a node knows of a Secret is its class's only.
+func TestSyncer_TwoClasses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		node := b.node()
+		other := class()
+		other.Name, other.UID = "billing", "class-2"
+		late := volume(b.pod("billing-0", "web"), other, "theirs") // fetched earlier, and synced later
+		<-time.After(time.Second)
+		v := volume(b.pod("web-0", "web"), class(), "s3cret")
+		b.sync(node, v)
+		for range 2 {
+			_, err := node.Sync(t.Context(), late)
+			wantTemporary(t, err, false)
+			contains(t, err, "secretproviderclass shop/billing: Secret db: it exists and mirrors SecretProviderClass app")
+		}
+		b.cluster.ResetCalls()
+		b.sync(node, unchanged(v))
+		if calls := b.calls(); len(calls) != 0 {
+			t.Errorf("calls of the first class's refresh: %v, want none", calls)
+		}
+		node.Forget(late.VolumeID)
+		b.sync(node, unchanged(v))
+		if calls := b.calls(); len(calls) != 0 {
+			t.Errorf("calls after the other volume is gone: %v, want none", calls)
+		}
+	})
+}
+
 // TestSyncer_CreateRace: somebody makes a Secret of that name in between.
 func TestSyncer_CreateRace(t *testing.T) {
 	t.Parallel()
@@ -114,6 +126,64 @@ func TestSyncer_WriteRace(t *testing.T) {
 	})
 	_, err := node.Sync(t.Context(), volume(pod, class(), "changed"))
 	contains(t, err, "is someone else's")
+	if b.password() != "s3cret" {
+		t.Errorf("content %q, want it untouched", b.password())
+	}
+}
+
+// TestSyncer_DeleteRace: somebody deletes the Secret after it was read.
+func TestSyncer_DeleteRace(t *testing.T) {
+	t.Parallel()
+	for _, contentType := range []string{"application/merge-patch+json", "application/apply-patch+yaml"} {
+		t.Run(contentType, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			node := b.node()
+			pod := b.pod("web-0", "web")
+			b.sync(node, volume(pod, class(), "s3cret"))
+			b.cluster.Intercept(func(r *http.Request) *metav1.Status {
+				if r.Header.Get("Content-Type") == contentType {
+					b.cluster.Intercept(nil)
+					b.cluster.Delete("secrets", "shop", "db")
+				}
+				return nil
+			})
+			// Without a label that it had: that takes a patch before the apply.
+			b.sync(node, volume(pod, edited(class(), func(c *apiv1.SecretProviderClass) { c.Spec.SecretObjects[0].Labels = nil }), "changed"))
+			if got := b.mustGet("db"); string(got.Data["password"]) != "changed" || len(got.Metadata.OwnerReferences) != 1 {
+				t.Errorf("content %q, owners %v", got.Data["password"], owners(got))
+			}
+		})
+	}
+}
+
+// TestSyncer_RecentlySeen: what was seen just now is no right to write.
+func TestSyncer_RecentlySeen(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	node := b.node()
+	pod := b.pod("web-0", "web")
+	b.sync(node, volume(pod, class(), "s3cret"))
+	b.edit("db", `{"metadata":{"labels":{"`+managed+`":null}}}`)
+	_, err := node.Sync(t.Context(), volume(pod, class(), "changed"))
+	contains(t, err, "is someone else's")
+	if b.password() != "s3cret" {
+		t.Errorf("content %q, want it untouched", b.password())
+	}
+}
+
+// A Secret that waits for a finalizer is not written: that would be lost.
+func TestSyncer_BeingDeleted(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	node := b.node()
+	pod := b.pod("web-0", "web")
+	b.sync(node, volume(pod, class(), "s3cret"))
+	b.edit("db", `{"metadata":{"finalizers":["example.com/hold"]}}`)
+	b.as("kubectl-delete", http.MethodDelete, "/db", "application/json", "")
+	_, err := node.Sync(t.Context(), volume(pod, class(), "changed"))
+	wantTemporary(t, err, true)
+	contains(t, err, "it is being deleted, and waits for finalizers", "example.com/hold")
 	if b.password() != "s3cret" {
 		t.Errorf("content %q, want it untouched", b.password())
 	}
@@ -162,169 +232,7 @@ func TestSyncer_ClockOfTheFuture(t *testing.T) {
 	}
 }
 
-func TestSyncer_Prunes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
-		node := b.node()
-		pod := b.pod("web-0", "web")
-		full := class(object("extra", "other"), object("more", "other"))
-		b.sync(node, volume(pod, full, "s3cret"))
-		b.edit("more", `{"metadata":{"labels":{"`+managed+`":null}}}`) // made somebody's own
-		less := edited(full, func(c *apiv1.SecretProviderClass) { c.Spec.SecretObjects = c.Spec.SecretObjects[:1] })
-
-		b.refuse(http.StatusInternalServerError, "InternalError", http.MethodDelete)
-		_, err := node.Sync(t.Context(), volume(pod, less, "s3cret"))
-		wantTemporary(t, err, false) // the files are of use without
-		contains(t, err, "Secret extra: delete Secret shop/extra")
-		b.cluster.Intercept(nil)
-		if result := b.sync(node, unchanged(volume(pod, less, "s3cret"))); !cmp.Equal(result, secretsync.Result{Deleted: []string{"extra"}}) {
-			t.Errorf("result %+v, want extra deleted", result)
-		}
-		if diff := cmp.Diff([]string{"db", "more"}, b.cluster.Names("secrets", "shop")); diff != "" {
-			t.Errorf("Secrets (-want +got):\n%s", diff)
-		}
-		b.cluster.ResetCalls()
-		b.sync(node, unchanged(volume(pod, less, "s3cret")))
-		if calls := b.calls(); len(calls) != 0 {
-			t.Errorf("calls of the next refresh: %v", calls)
-		}
-		none := edited(less, func(c *apiv1.SecretProviderClass) { c.Spec.SecretObjects = nil })
-		if result := b.sync(node, volume(pod, none, "s3cret")); !cmp.Equal(result, secretsync.Result{Deleted: []string{"db"}}) {
-			t.Errorf("result %+v, want db deleted", result)
-		}
-	})
-}
-
 // TestSyncer_PrunesAfterRestart: classes were edited while no driver ran.
-func TestSyncer_PrunesAfterRestart(t *testing.T) {
-	t.Parallel()
-	b := newBed(t)
-	pod := b.pod("web-0", "web")
-	full := class(object("extra", "other"))
-	b.sync(b.node(), volume(pod, full, "s3cret"))
-	other := class()
-	other.Name, other.UID = "billing", "class-2"
-	other.Spec.SecretObjects = []*apiv1.SecretObject{object("invoices", "other")}
-	b.sync(b.node(), volume(b.pod("billing-0", "billing"), other, "s3cret"))
-	b.create("someone", wireSecret{Metadata: metav1.ObjectMeta{Name: "plain", Annotations: map[string]string{"postern.dev/secret-provider-class": "app"}}})
-	b.create("csi-secrets-store", wireSecret{Metadata: metav1.ObjectMeta{Name: "upstream", Labels: map[string]string{managed: "true"}}})
-	newer := wireSecret{Metadata: metav1.ObjectMeta{Name: "newer", Labels: map[string]string{managed: "true"}}}
-	newer.Metadata.Annotations = map[string]string{"postern.dev/secret-provider-class": "app", "postern.dev/secret-provider-class-revision": "class-1/9"}
-	b.create("secrets-store-csi-driver", newer)
-	b.cluster.ResetCalls()
-
-	restarted := b.node()
-	less := edited(full, func(c *apiv1.SecretProviderClass) { c.Spec.SecretObjects = c.Spec.SecretObjects[:1] })
-	if result := b.sync(restarted, volume(pod, less, "s3cret")); !cmp.Equal(result, secretsync.Result{Deleted: []string{"extra"}}) {
-		t.Errorf("result %+v, want extra deleted", result)
-	}
-	b.sync(restarted, volume(b.pod("billing-0", "billing"), other, "s3cret"))
-	if diff := cmp.Diff([]string{"db", "invoices", "newer", "plain", "upstream"}, b.cluster.Names("secrets", "shop")); diff != "" {
-		t.Errorf("Secrets (-want +got):\n%s", diff)
-	}
-	lists := 0
-	for _, call := range b.cluster.Calls() {
-		if call == "GET "+secretPath {
-			lists++
-		}
-	}
-	if lists != 1 {
-		t.Errorf("the namespace was listed %d times, want once", lists)
-	}
-	// A class that asks for none, and whose Secrets are of before the start.
-	none := edited(other, func(c *apiv1.SecretProviderClass) { c.Spec.SecretObjects = nil })
-	if result := b.sync(b.node(), volume(b.pod("billing-0", "billing"), none, "s3cret")); !cmp.Equal(result, secretsync.Result{Deleted: []string{"invoices"}}) {
-		t.Errorf("result %+v, want invoices deleted", result)
-	}
-}
-
 // A list that fails stops nothing, and is not tried with every refresh.
-func TestSyncer_ListFails(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
-		lists := 0
-		b.cluster.Intercept(func(r *http.Request) *metav1.Status {
-			if r.Method == http.MethodGet && r.URL.Path == secretPath {
-				lists++
-				return kubetest.Status(http.StatusForbidden, metav1.StatusReasonForbidden, "no")
-			}
-			return nil
-		})
-		node := b.node()
-		v := volume(b.pod("web-0", "web"), class(), "s3cret")
-		b.sync(node, v)
-		for range 4 {
-			<-time.After(2 * time.Minute)
-			b.sync(node, unchanged(v))
-		}
-		if lists != 2 {
-			t.Errorf("%d lists in eight minutes, want two", lists)
-		}
-	})
-}
-
-func TestSyncer_Failures(t *testing.T) {
-	t.Parallel()
-	terminating := kubetest.Status(http.StatusForbidden, metav1.StatusReasonForbidden, "being terminated")
-	terminating.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "NamespaceTerminating"}}}
-	for name, test := range map[string]struct {
-		status    *metav1.Status
-		method    string
-		temporary bool
-		reason    string
-		text      string
-	}{
-		"no right": {
-			kubetest.Status(http.StatusForbidden, metav1.StatusReasonForbidden, "no"), http.MethodGet, false, "FORBIDDEN", "driver.syncSecret.namespaces",
-		},
-		"namespace is going": {terminating, http.MethodPost, false, "NAMESPACE_TERMINATING", "the namespace is being deleted"},
-		"namespace is gone":  {kubetest.Status(http.StatusNotFound, metav1.StatusReasonNotFound, "no"), http.MethodPost, false, "NAMESPACE_TERMINATING", "the namespace is gone"},
-		"refused by a webhook": {
-			kubetest.Status(http.StatusBadRequest, metav1.StatusReasonBadRequest, "denied by policy"), http.MethodPost, false, "REFUSED", "denied by policy",
-		},
-		"invalid":                  {kubetest.Status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "no"), http.MethodPost, false, "REFUSED", ""},
-		"down":                     {kubetest.Status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "etcd"), http.MethodGet, true, "API_UNAVAILABLE", "etcd"},
-		"overloaded":               {kubetest.Status(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "no"), http.MethodGet, true, "RATE_LIMITED", ""},
-		"credentials not accepted": {kubetest.Status(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "no"), http.MethodGet, true, "API_UNAVAILABLE", ""},
-		"always overtaken":         {kubetest.Status(http.StatusConflict, metav1.StatusReasonConflict, "no"), http.MethodPost, true, "CONFLICT", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				b := newBed(t)
-				tel, err := telemetry.New(t.Context(), telemetry.Config{Service: "test"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				node := b.nodeWith(tel, "shop")
-				pod := b.pod("web-0", "web")
-				b.refuseWith(test.status, test.method)
-				_, err = node.Sync(t.Context(), volume(pod, class(), "s3cret"))
-				wantTemporary(t, err, test.temporary)
-				contains(t, err, "secretproviderclass shop/app: Secret db: ", test.text)
-				if got := metrics(t, tel, "postern_driver_secret_syncs_total"); !strings.Contains(got, `outcome="failed"`) || !strings.Contains(got, `reason="`+test.reason+`"`) {
-					t.Errorf("metrics:\n%swant reason %s", got, test.reason)
-				}
-				if strings.Contains(err.Error(), "s3cret") {
-					t.Error("the error shows the content")
-				}
-			})
-		})
-	}
-}
-
-func TestTemporary_OneOfMany(t *testing.T) {
-	t.Parallel()
-	if secretsync.Temporary(nil) || secretsync.Temporary(errors.New("x")) {
-		t.Error("an error that is not Sync's is temporary")
-	}
-	b := newBed(t)
-	pod := b.pod("web-0", "web")
-	b.create("someone", wireSecret{Metadata: metav1.ObjectMeta{Name: "db"}})
-	b.refuse(http.StatusInternalServerError, "InternalError", http.MethodPost)
-	_, err := b.node().Sync(t.Context(), volume(pod, class(object("extra", "other")), "s3cret"))
-	contains(t, err, "is someone else's", "Secret extra: create")
-	wantTemporary(t, err, true)
-}
+// TestSyncer_Metrics holds the names that dashboards know.
+// hasLine tells whether one line holds all texts.

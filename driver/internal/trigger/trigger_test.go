@@ -206,16 +206,19 @@ func TestWatcher_RemembersToLook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(){
-		"a class is used":      func() { w.Add("v1", "shop", "db") },
-		"a class is not used":  func() { w.Remove("v1") },
-		"a volume has another": func() { w.Add("v1", "shop", "db"); <-w.wake; w.Add("v1", "shop", "api") },
+	for _, step := range []struct {
+		name   string
+		change func()
+	}{
+		{"a class is used", func() { w.Add("v1", "shop", "db") }},
+		{"another is used instead", func() { w.Add("v1", "shop", "api") }},
+		{"none is used", func() { w.Remove("v1") }},
 	} {
-		change()
+		step.change()
 		select {
 		case <-w.wake:
 		default:
-			t.Errorf("%s: nothing wakes Run", name)
+			t.Errorf("%s: nothing wakes Run", step.name)
 		}
 	}
 }

@@ -143,11 +143,13 @@ func TestManager_RotationConcurrentSafe(t *testing.T) {
 		spec := rotated(target, n+1)
 		mustUpdate(t, m, spec, true)
 		watch.mustHaveSeenSwaps(t, 1)
-		before := touched(t, target)
-		mustUpdate(t, m, spec, false)
-		watch.mustHaveSeenSwaps(t, 0)
-		if diff := cmp.Diff(before, touched(t, target)); diff != "" {
-			t.Fatalf("a refresh that brings nothing new (-before +after):\n%s", diff)
+		if n%7 == 0 {
+			before := touched(t, target)
+			mustUpdate(t, m, spec, false)
+			watch.mustHaveSeenSwaps(t, 0)
+			if diff := cmp.Diff(before, touched(t, target)); diff != "" {
+				t.Fatalf("a refresh that brings nothing new (-before +after):\n%s", diff)
+			}
 		}
 		if t.Failed() {
 			break

@@ -57,8 +57,9 @@ type Config struct {
 	inject func(step string) error
 }
 
-// Manager makes, refreshes and removes volumes. It keeps no record of them: the
-// state of a volume is its mount. Its methods may be called concurrently.
+// Manager makes, refreshes, reads and removes volumes. It keeps no record of them
+// that anything depends on: the state of a volume is its mount. Its methods may
+// be called concurrently.
 //
 // Invariants:
 //  1. A target is not mounted or, if this package mounted it, complete, at
@@ -173,9 +174,10 @@ func (m *Manager) State(target string) (State, error) {
 
 // Read returns the files of the volume at target as they are now, by path: of one
 // revision, with the modes that they have there. It follows no link out of the
-// volume, whoever mounted it, and reads at most Config.Size bytes. On Linux it
-// waits for nobody: during a call for the same target it returns the files before
-// or after. The caller wipes the contents.
+// volume, whoever mounted it, and reads at most Config.Size bytes. It waits for
+// nobody: during a call for the same target it returns the files before or after
+// on Linux; elsewhere the caller must let no other call run meanwhile. The caller
+// wipes the contents.
 //
 // Errors: ErrNotMounted, ErrForeignMount, ErrIncomplete, fileset.ErrTooLarge, and
 // *fileset.FileError for what is no file of a volume.

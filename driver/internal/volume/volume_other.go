@@ -69,18 +69,11 @@ func refreshBelow(step step, root *os.Root, rel string, p *plan) (changed bool, 
 	return atomicdir.Refresh(dir, p.files, step)
 }
 
-// read waits for its turn: where a link cannot be renamed over another, there is
-// an instant without ..data. Nothing that it waits for takes long.
 func (m *Manager) read(path string) (files []File, err error) {
 	rel, err := m.relative(path)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := m.locks.Lock(context.Background(), path)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	root, err := os.OpenRoot(m.cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("open kubelet root: %w", err)
