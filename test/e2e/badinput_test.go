@@ -105,7 +105,7 @@ func badRequests() map[string]badInput {
 		},
 		"tokens that are no JSON": {
 			request:  func(r *csi.NodePublishVolumeRequest) { r.VolumeContext[kubelet.TokensKey] = "{canary" },
-			wantCode: codes.InvalidArgument, wantText: `csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends`,
+			wantCode: codes.InvalidArgument, wantText: mountFailed + `csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends`,
 		},
 		"group that is no number": {
 			request:  func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().VolumeMountGroup = "staff" },
@@ -113,7 +113,7 @@ func badRequests() map[string]badInput {
 		},
 		"tokens in the secrets that are no JSON": {
 			request:  func(r *csi.NodePublishVolumeRequest) { r.Secrets = map[string]string{kubelet.TokensKey: "{canary"} },
-			wantCode: codes.InvalidArgument, wantText: `csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends`,
+			wantCode: codes.InvalidArgument, wantText: mountFailed + `csi.storage.k8s.io/serviceAccount.tokens is not the JSON object that kubelet sends`,
 		},
 		"no tokens": {
 			request:  func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, kubelet.TokensKey) },
