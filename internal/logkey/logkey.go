@@ -23,6 +23,8 @@ const (
 	Error = "error"
 	// Instance is one of several processes of a provider.
 	Instance = "instance"
+	// Message is the text of an event.
+	Message = "message"
 	// Method is a full RPC method name, such as /postern.gateway.v1.GatewayService/Fetch.
 	Method = "method"
 	// Name is the name of what the message is about, where no other key fits.

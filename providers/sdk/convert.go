@@ -66,6 +66,7 @@ func requestOf(in *providerv1.FetchRequest) *Request {
 		Parameters:          in.GetParameters(),
 		Secrets:             secretStrings(in.GetSecrets()),
 		DefaultFileMode:     fs.FileMode(in.GetDefaultFileMode()),
+		State:               NewSecret(in.GetState()),
 	}
 	for _, t := range in.GetTokens() {
 		token := Token{Audience: t.GetAudience(), Token: NewSecretString(t.GetToken())}
@@ -138,6 +139,7 @@ func (r *Response) toV1(req *Request) *providerv1.FetchResponse {
 		Sharing:      r.Sharing.toV1(),
 		FreshFor:     durationOf(r.FreshFor),
 		RefreshAfter: durationOf(r.RefreshAfter),
+		State:        r.State.Reveal(),
 	}
 	for _, f := range r.Files {
 		out.Files = append(out.Files, &secretv1.File{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 
 	"github.com/postern-dev/postern/internal/rpc"
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
@@ -96,7 +97,6 @@ func TestTyped(t *testing.T) {
 			"own deadline", t.Context(), fmt.Errorf("get: %w", context.DeadlineExceeded), ReasonDeadlineExceeded,
 			"the deadline passed before the store answered",
 		},
-		{"caller left", left, context.Canceled, ReasonDeadlineExceeded, "the caller left before the store answered"},
 		{"made up", t.Context(), &Error{Reason: "SOMETHING", Message: "text"}, ReasonInternal, "text"},
 		{"gateway's", t.Context(), &Error{Reason: rpc.ReasonPolicyDenied, Message: "text"}, ReasonInternal, "text"},
 		{
@@ -112,6 +112,31 @@ func TestTyped(t *testing.T) {
 				t.Errorf("typed() = %s: %s\nwant %s: %s", got.Reason, got, tt.reason, tt.text)
 			}
 		})
+	}
+}
+
+// A call whose caller left is nobody's failure, and no deadline passed.
+func TestToRPC_CallerLeft(t *testing.T) {
+	t.Parallel()
+	s := &service{def: &Definition{Name: "example"}}
+	left, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		name   string
+		err    error
+		code   codes.Code
+		reason string
+	}{
+		{"context's error", context.Canceled, codes.Canceled, reasonCanceled},
+		{"of a library", fmt.Errorf("get: %w", context.Canceled), codes.Canceled, reasonCanceled},
+		{"explained", NotFound("x", "gone"), codes.NotFound, "OBJECT_NOT_FOUND"},
+	} {
+		if got := rpc.FromError(s.toRPC(left, completeRequest(), tt.err)).Code; got != tt.code {
+			t.Errorf("%s: code %s, want %s", tt.name, got, tt.code)
+		}
+		if got := reasonOf(left, tt.err); got != tt.reason {
+			t.Errorf("%s: reason %s, want %s", tt.name, got, tt.reason)
+		}
 	}
 }
 

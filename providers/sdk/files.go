@@ -20,6 +20,9 @@ const (
 // otherwise.
 const MaxResponseBytes = 15 << 20
 
+// MaxStateBytes is what a Response's State may take.
+const MaxStateBytes = 16 << 10
+
 // ValidateFiles checks the rules that the files of a volume keep, which are
 // the upstream driver's and the atomic writer's:
 //
@@ -106,6 +109,9 @@ func validateResponse(def *Definition, req *Request, resp *Response) error {
 	if resp.Sharing < SharingNone || resp.Sharing > SharingNamespace {
 		return invalidResponse("sharing %d is not defined", int(resp.Sharing))
 	}
+	if err := validateState(resp); err != nil {
+		return err
+	}
 	if resp.NotModified {
 		return validateNotModified(def, req, resp)
 	}
@@ -126,6 +132,16 @@ func validateResponse(def *Definition, req *Request, resp *Response) error {
 		return err
 	}
 	return validateLeases(def, resp.Leases, ids)
+}
+
+func validateState(resp *Response) error {
+	switch size := resp.State.Len(); {
+	case size > MaxStateBytes:
+		return invalidResponse("the state takes %d bytes, and may take %d", size, MaxStateBytes)
+	case size > 0 && resp.Sharing != SharingNone && resp.Sharing != SharingPod:
+		return invalidResponse("state, but sharing %s: what is one volume's own cannot be shared", resp.Sharing)
+	}
+	return nil
 }
 
 func validateSize(files []File) error {

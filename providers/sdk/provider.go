@@ -89,6 +89,10 @@ type Request struct {
 	// always under the upstream protocol. Only a provider whose Definition
 	// says NotModified needs to look at it.
 	CurrentObjects []ObjectVersion
+	// State is that of the last Response for the volume, whichever instance of
+	// the provider gave it; empty for a new one, where the driver does not
+	// remember it, and always under the upstream protocol.
+	State Secret
 }
 
 // Pod is the pod that a volume belongs to. All but annotations is set.
@@ -149,12 +153,17 @@ type Response struct {
 	Sharing Sharing
 	// FreshFor is how long the answer may be served again. Zero: not at all.
 	FreshFor time.Duration
-	// RefreshAfter is when to fetch again, if sooner or later than the
-	// volume's interval says. Zero: as that says.
+	// RefreshAfter is when to fetch again, if that is sooner than the volume's
+	// interval says or the volume has none. Zero: as that says.
 	RefreshAfter time.Duration
 	// Leases are credentials that live and die with the volume. Only for a
 	// provider whose Definition says Leases.
 	Leases []Lease
+	// State is what this process, or one that comes after it, needs to know to
+	// go on with the volume's credentials: it comes back with the next Request.
+	// It must hold neither tokens nor contents, and be at most [MaxStateBytes].
+	// Only with SharingNone or SharingPod.
+	State Secret
 }
 
 // File is one file of a volume.

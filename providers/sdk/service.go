@@ -147,7 +147,7 @@ func (s *service) fetch(ctx context.Context, protocol string, req *Request, malf
 			attribute.String(logkey.Provider, s.def.Name),
 			attribute.String("protocol", protocol),
 			attribute.String(logkey.Reason, reason)))
-		if reason != reasonOK {
+		if reason != reasonOK && reason != reasonCanceled {
 			span.SetStatus(codes.Error, reason)
 		}
 		span.End()
@@ -180,8 +180,12 @@ func (s *service) answer(ctx context.Context, req *Request, malformed error) (*R
 }
 
 func reasonOf(ctx context.Context, err error) string {
-	if err == nil {
+	switch {
+	case err == nil:
 		return reasonOK
+	case canceled(ctx, err):
+		return reasonCanceled
+	default:
+		return string(typed(ctx, err).Reason)
 	}
-	return string(typed(ctx, err).Reason)
 }

@@ -118,6 +118,31 @@ func TestFetch_SafeByDefault(t *testing.T) {
 	}
 }
 
+// What a provider says of a volume comes back to it as it is.
+func TestFetch_State(t *testing.T) {
+	t.Parallel()
+	var seen string
+	r := start(t, shortDir(t), definition(&scripted{fetch: func(_ context.Context, req *sdk.Request) (*sdk.Response, error) {
+		seen = string(req.State.Reveal())
+		resp := oneFile()
+		resp.State = sdk.NewSecret([]byte(seen + "+"))
+		return resp, nil
+	}}))
+	in := fetchRequest()
+	for _, want := range []string{"+", "++"} {
+		got, err := r.provider.Fetch(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in.State = got.GetState(); string(in.State) != want {
+			t.Errorf("state %q, want %q", in.State, want)
+		}
+	}
+	if seen != "+" {
+		t.Errorf("the provider was given %q", seen)
+	}
+}
+
 func TestFetch_NotModified(t *testing.T) {
 	t.Parallel()
 	r := start(t, shortDir(t), definition(answering(&sdk.Response{NotModified: true})))
@@ -156,6 +181,16 @@ func TestFetch_Fails(t *testing.T) {
 			resp.Files[0].Path = "../f"
 			return resp, nil
 		}, rpc.ReasonInvalidResponse, codes.Internal, `starts with ".."`},
+		{"shared state", func(context.Context, *sdk.Request) (*sdk.Response, error) {
+			resp := oneFile()
+			resp.Sharing, resp.State = sdk.SharingServiceAccount, sdk.NewSecret([]byte("state"))
+			return resp, nil
+		}, rpc.ReasonInvalidResponse, codes.Internal, "cannot be shared"},
+		{"too much state", func(context.Context, *sdk.Request) (*sdk.Response, error) {
+			resp := oneFile()
+			resp.Sharing, resp.State = sdk.SharingPod, sdk.NewSecret(make([]byte, sdk.MaxStateBytes+1))
+			return resp, nil
+		}, rpc.ReasonInvalidResponse, codes.Internal, "the state takes 16385 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -6,12 +6,24 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/postern-dev/postern/internal/redact"
 	"github.com/postern-dev/postern/internal/rpc"
 )
 
-// reasonOK is the metrics' label of a call that did not fail.
-const reasonOK = "OK"
+// Labels of metrics that are no reasons: of a call that did not fail, and of one
+// whose caller did not wait for the answer, which is no failure of anybody.
+const (
+	reasonOK       = "OK"
+	reasonCanceled = "CANCELED"
+)
+
+// canceled reports whether err says no more than that the caller has left.
+func canceled(ctx context.Context, err error) bool {
+	_, explained := errors.AsType[*Error](err)
+	return !explained && errors.Is(ctx.Err(), context.Canceled)
+}
 
 // typed makes an *Error of whatever Fetch, or the sdk around it, has returned.
 //
@@ -23,9 +35,6 @@ func typed(ctx context.Context, err error) *Error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &Error{Reason: ReasonDeadlineExceeded, Message: "the deadline passed before the store answered", Err: err}
-	}
-	if ctx.Err() != nil {
-		return &Error{Reason: ReasonDeadlineExceeded, Message: "the caller left before the store answered", Err: err}
 	}
 	return &Error{
 		Reason: ReasonInternal,
@@ -61,6 +70,9 @@ func typeNames(err error) string {
 // own tokens and secrets out of its texts: stores are known to repeat what they
 // refuse.
 func (s *service) toRPC(ctx context.Context, req *Request, err error) error {
+	if canceled(ctx, err) {
+		return &rpc.Error{Code: codes.Canceled, Message: "the caller left before the store answered", Err: err}
+	}
 	e := typed(ctx, err)
 	hidden := req.redactor()
 	metadata := map[string]string{rpc.MetadataProvider: s.def.Name}

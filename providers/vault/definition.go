@@ -31,8 +31,10 @@ func Definition() sdk.Definition {
 		Names:      []string{"vault", "openbao"},
 		Audiences:  []sdk.Audience{{Parameter: params.Audience, ParameterDefault: params.DefaultAudience}},
 		Parameters: parameters(),
-		Leases:     true,
-		Flags:      o.declare,
+		// An answer whose contents are lost can still be confirmed.
+		NotModified: true,
+		Leases:      true,
+		Flags:       o.declare,
 		New: func(_ context.Context, env sdk.Environment) (sdk.Provider, error) {
 			return newProvider(o, env)
 		},

@@ -71,6 +71,8 @@ func (f *fetch) objectError(ctx context.Context, r *read) error {
 func commonError(ctx context.Context, object string, ep store.Endpoint, err error) error {
 	e, ok := errors.AsType[*store.Error](err)
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err() // nobody waits for an explanation
 	case ctx.Err() != nil:
 		return &sdk.Error{
 			Reason: sdk.ReasonDeadlineExceeded, Object: object, Err: ctx.Err(),

@@ -22,11 +22,9 @@ const (
 	// freshFor is how long an answer may serve other pods, too: what was read is
 	// good until somebody writes it, which only the gateway's own limits weigh.
 	freshFor = time.Hour
-	// minRefresh and mixedRefresh bound when to fetch again for a credential's
-	// sake: not in a loop; and, where there are secrets of other kinds too, as
-	// often as those are looked at by default.
-	minRefresh   = 10 * time.Second
-	mixedRefresh = 2 * time.Minute
+	// minRefresh is the shortest time after which to fetch again for a
+	// credential's sake: not in a loop.
+	minRefresh = 5 * time.Second
 	// cleanupTimeout bounds the revocations after a failure.
 	cleanupTimeout = 5 * time.Second
 )
@@ -34,6 +32,7 @@ const (
 // fetch is one call of Fetch.
 type fetch struct {
 	p      *provider
+	visit  *lease.Visit
 	req    *sdk.Request
 	spec   *params.Spec
 	use    session.Use
@@ -58,10 +57,15 @@ type read struct {
 
 	answer *store.Answer
 	err    error
-	// credential is set if the answer is one, and issued if it is a new one.
+	// credential is set if the answer is one, and issued if it is a new one. The
+	// answer may have been given to an earlier process, and be lost.
 	credential *lease.Credential
 	issued     bool
 }
+
+func (r *read) done() bool { return r.answer != nil || r.credential != nil }
+
+func (r *read) lost() bool { return r.answer == nil && r.credential != nil }
 
 func newFetch(p *provider, req *sdk.Request, spec *params.Spec, use session.Use) *fetch {
 	f := &fetch{p: p, req: req, spec: spec, use: use, byKey: make(map[string]*read)}
@@ -80,17 +84,54 @@ func newFetch(p *provider, req *sdk.Request, spec *params.Spec, use session.Use)
 // run does all requests and makes the response. Those that may change something
 // come last, one by one, when all others have succeeded.
 func (f *fetch) run(ctx context.Context) (*sdk.Response, error) {
+	if err := f.recall(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.readMissing(ctx); err != nil {
+		return nil, err
+	}
+	resp, complete, err := f.response(ctx)
+	if err != nil || complete {
+		return resp, err
+	}
+	// Something else of the class has changed, and all files are needed: what an
+	// earlier process was given is issued again.
 	for _, r := range f.reads {
-		if c, ok := f.p.leases.Get(f.req.VolumeID, r.key, f.grant); ok {
+		if r.lost() {
+			r.credential = nil
+		}
+	}
+	if err := f.readMissing(ctx); err != nil {
+		return nil, err
+	}
+	resp, _, err = f.response(ctx)
+	return resp, err
+}
+
+// recall finds the credentials that the volume has.
+func (f *fetch) recall(ctx context.Context) error {
+	keys := make([]string, len(f.reads))
+	for i, r := range f.reads {
+		keys[i] = r.key
+	}
+	if err := f.visit.TakeOver(ctx, f.grant, f.req.State, keys); err != nil {
+		return commonError(ctx, "", f.spec.Endpoint, err)
+	}
+	for _, r := range f.reads {
+		if c, ok := f.visit.Get(r.key, f.grant); ok {
 			r.answer, r.credential = c.Answer, c
 		}
 	}
+	return nil
+}
+
+func (f *fetch) readMissing(ctx context.Context) error {
 	for _, readOnly := range []bool{true, false} {
 		if err := f.pass(ctx, readOnly); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return f.response(ctx)
+	return nil
 }
 
 // pass does the requests of one kind. If the store refuses a login that is not
@@ -128,7 +169,7 @@ func (f *fetch) readAll(ctx context.Context, readOnly bool) *read {
 		slots   = make(chan struct{}, limit)
 	)
 	for _, r := range f.reads {
-		if r.answer != nil || r.request.ReadOnly() != readOnly {
+		if r.done() || r.request.ReadOnly() != readOnly {
 			continue
 		}
 		slots <- struct{}{} // reads end with ctx, so this does
@@ -176,33 +217,66 @@ func (f *fetch) readOne(ctx context.Context, r *read) {
 	}
 }
 
-// response makes the files and versions.
-func (f *fetch) response(ctx context.Context) (*sdk.Response, error) {
-	resp := &sdk.Response{Sharing: sdk.SharingServiceAccount, FreshFor: freshFor}
+// response makes the files and versions. It is not complete if the volume does
+// not hold all of it and the contents of something are lost.
+func (f *fetch) response(ctx context.Context) (resp *sdk.Response, complete bool, err error) {
+	resp, complete = &sdk.Response{Sharing: sdk.SharingServiceAccount, FreshFor: freshFor}, true
 	if f.spec.PerPod {
 		resp.Sharing = sdk.SharingPod
 	}
 	for _, o := range f.spec.Objects {
 		r := f.byKey[o.ReadKey()]
-		contents, err := extract.Contents(r.answer, o)
-		if err != nil {
-			return nil, contentError(o, r, err)
+		complete = complete && !r.lost()
+		if err := f.add(resp, o, r); err != nil {
+			return nil, false, err
 		}
-		mode := o.Mode.Or(f.req.DefaultFileMode)
-		v, err := f.p.versions.Of(version.Input{
-			Endpoint: f.spec.Endpoint, Object: o, Mode: mode, Answer: r.answer, Contents: contents,
-		})
-		if err != nil {
-			return nil, err
-		}
-		resp.Files = append(resp.Files, sdk.File{Path: o.Name, Mode: mode, Contents: sdk.NewSecret(contents)})
-		resp.Objects = append(resp.Objects, sdk.ObjectVersion{ID: o.Name, Version: v})
 		f.leaseOf(resp, o, r)
 	}
-	if len(resp.Leases) > 0 && len(resp.Leases) < len(resp.Objects) {
-		resp.RefreshAfter = min(resp.RefreshAfter, mixedRefresh)
+	resp.State = f.visit.State(f.grant.Identity(), f.credentials())
+	if sameObjects(resp.Objects, f.req.CurrentObjects) {
+		resp.NotModified, resp.Files, resp.Objects, complete = true, nil, nil, true
 	}
-	return resp, ctx.Err()
+	return resp, complete, ctx.Err()
+}
+
+// add adds an object's version and, unless its contents are lost, its file.
+func (f *fetch) add(resp *sdk.Response, o params.Object, r *read) error {
+	in := version.Input{Endpoint: f.spec.Endpoint, Object: o, Mode: o.Mode.Or(f.req.DefaultFileMode), Answer: r.answer}
+	if r.credential != nil {
+		in.Credential = r.credential.ID()
+	}
+	if !r.lost() {
+		contents, err := extract.Contents(r.answer, o)
+		if err != nil {
+			return contentError(o, r, err)
+		}
+		in.Contents = contents
+		resp.Files = append(resp.Files, sdk.File{Path: o.Name, Mode: in.Mode, Contents: sdk.NewSecret(contents)})
+	}
+	v, err := f.p.versions.Of(in)
+	if err != nil {
+		return err
+	}
+	resp.Objects = append(resp.Objects, sdk.ObjectVersion{ID: o.Name, Version: v})
+	return nil
+}
+
+// sameObjects reports whether a volume that holds current holds all of objects
+// and nothing else.
+func sameObjects(objects, current []sdk.ObjectVersion) bool {
+	if len(objects) != len(current) {
+		return false
+	}
+	versions := make(map[string]string, len(current))
+	for _, o := range current {
+		versions[o.ID] = o.Version
+	}
+	for _, o := range objects {
+		if versions[o.ID] != o.Version {
+			return false
+		}
+	}
+	return true
 }
 
 // leaseOf tells what of an object lives and dies with the volume.
@@ -214,7 +288,7 @@ func (f *fetch) leaseOf(resp *sdk.Response, o params.Object, r *read) {
 		return
 	}
 	resp.Sharing = sdk.SharingPod
-	left, refresh := f.p.leases.Lease(r.credential)
+	left, refresh := f.visit.Lease(r.credential)
 	resp.Leases = append(resp.Leases, sdk.Lease{ObjectID: o.Name, Duration: left.Duration, Renewable: left.Renewable})
 	refresh = max(min(refresh, f.p.leases.Idle()/2), minRefresh)
 	if resp.RefreshAfter == 0 || refresh < resp.RefreshAfter {
@@ -233,12 +307,16 @@ func (f *fetch) credentials() map[string]*lease.Credential {
 	return all
 }
 
-// abandon revokes what a fetch that failed has got.
+// abandon revokes what a fetch that failed was issued. What the policy does not
+// allow to be revoked is kept for the next one: a mount that fails time and
+// again does not leave a credential behind each time.
 func (f *fetch) abandon(ctx context.Context) {
 	var issued []*lease.Credential
+	keys := make(map[*lease.Credential]string)
 	for _, r := range f.reads {
 		if r.issued {
 			issued = append(issued, r.credential)
+			keys[r.credential] = r.key
 		}
 	}
 	if len(issued) == 0 {
@@ -246,7 +324,11 @@ func (f *fetch) abandon(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	f.p.leases.Discard(ctx, issued)
+	left := make(map[string]*lease.Credential)
+	for _, c := range f.p.leases.Discard(ctx, issued) {
+		left[keys[c]] = c
+	}
+	f.visit.Retain(left)
 }
 
 func (f *fetch) settle() {

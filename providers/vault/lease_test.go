@@ -1,7 +1,10 @@
 package vault
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -100,6 +103,55 @@ func TestLeases(t *testing.T) {
 	fetchOK(t, p, static)
 }
 
+// TestRestart: the next process goes on with what a real store says is alive.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	for name, lease := range map[string]bool{"with leases": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newTenant(t, issue+`path "sys/leases/revoke" { capabilities = ["update"] }`)
+			mount := n.pki(t, lease)
+			rec := record(t, n.bao)
+			req := n.request(t, rec.URL,
+				`- {objectName: serial, secretPath: KVpki/issue/web, method: POST, secretArgs: {common_name: a.example}, secretKey: serial_number}`)
+			first := fetchOK(t, start(t, nil), req)
+			next := start(t, nil)
+			req.State, req.CurrentObjects = first.State, first.Objects
+			for range 2 {
+				if again := fetchOK(t, next, req); !again.NotModified || again.State.IsZero() || len(again.Leases) != 1 {
+					t.Errorf("not modified is %v, with %d leases; want the volume confirmed", again.NotModified, len(again.Leases))
+				}
+			}
+			if got := rec.count("POST " + mount + "/issue/web"); got != 1 {
+				t.Errorf("%d certificates, want 1", got)
+			}
+			if err := next.Release(t.Context(), "volume-1"); err != nil {
+				t.Fatal(err)
+			}
+			certificate := n.call(t, "GET", mount+"/cert/"+files(first)["serial"], nil)
+			if revoked := certificate["data"].(map[string]any)["revocation_time"] != float64(0); revoked != lease {
+				t.Errorf("revoked is %v, want %v: with its volume, if it has a lease", revoked, lease)
+			}
+		})
+	}
+}
+
+// TestCallerLeft: nobody's deadline has passed.
+func TestCallerLeft(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	fake := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or its context does not end with the connection
+		cancel()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(fake.Close)
+	_, err := start(t, nil).Fetch(ctx, opaqueRequest(fake.URL, databaseObjects))
+	if _, explained := errors.AsType[*sdk.Error](err); explained || !errors.Is(err, context.Canceled) {
+		t.Errorf("error = %v (%T), want the context's: the sdk says what that is", err, err)
+	}
+}
+
 // leasing is a server that issues credentials with leases.
 type leasing struct {
 	*httptest.Server
@@ -179,12 +231,27 @@ func TestDynamicCredential(t *testing.T) {
 	}
 }
 
-func TestMixedRefresh(t *testing.T) {
+// TestRefreshAfter: a process that ends at any moment leaves time for the next
+// one to go on.
+func TestRefreshAfter(t *testing.T) {
 	t.Parallel()
 	store := newLeasing(t)
-	resp := fetchOK(t, start(t, nil), opaqueRequest(store.URL, databaseObjects+"- {objectName: k, secretPath: kv/app, secretKey: k}"))
-	if resp.RefreshAfter != 2*time.Minute {
-		t.Errorf("refresh after %v, want 2m: the other object is not dynamic", resp.RefreshAfter)
+	for name, objects := range map[string]string{
+		"credential":           databaseObjects,
+		"and another secret":   databaseObjects + "- {objectName: k, secretPath: kv/app, secretKey: k}",
+		"only another secret":  "- {objectName: k, secretPath: kv/app, secretKey: k}",
+		"and the same of both": databaseObjects + "- {objectName: again, secretPath: database/creds/app, secretKey: password}",
+	} {
+		req := opaqueRequest(store.URL, objects)
+		req.VolumeID = name
+		resp := fetchOK(t, start(t, nil), req)
+		want := 150 * time.Second // a quarter of the lease, which is shorter than the login
+		if name == "only another secret" {
+			want = 0
+		}
+		if resp.RefreshAfter != want {
+			t.Errorf("%s: refresh after %v, want %v", name, resp.RefreshAfter, want)
+		}
 	}
 }
 

@@ -36,19 +36,20 @@ func newProvider(o options, env sdk.Environment) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := store.New(store.Config{Instrument: instrument(env)})
+	return assemble(o, defaults, env.Logger, store.New(store.Config{Instrument: instrument(env)})), nil
+}
+
+// assemble puts a provider together around its way to the stores.
+func assemble(o options, defaults params.Defaults, logger *slog.Logger, pool *store.Pool) *provider {
 	loop := schedule.New()
+	sessions := session.New(session.Config{
+		Store: pool, Loop: loop, Logger: logger, MaxSessions: o.maxSessions, Idle: o.idle,
+	})
 	return &provider{
-		logger:   env.Logger,
-		defaults: defaults,
-		pool:     pool,
-		loop:     loop,
-		sessions: session.New(session.Config{
-			Store: pool, Loop: loop, Logger: env.Logger, MaxSessions: o.maxSessions, Idle: o.idle,
-		}),
-		leases:   lease.New(lease.Config{Store: pool, Loop: loop, Logger: env.Logger, Idle: o.idle}),
+		logger: logger, defaults: defaults, pool: pool, loop: loop, sessions: sessions,
+		leases:   lease.New(lease.Config{Store: pool, Sessions: sessions, Loop: loop, Logger: logger, Idle: o.idle}),
 		versions: version.New(),
-	}, nil
+	}
 }
 
 // Fetch reads all objects of a class for a pod.
@@ -61,19 +62,24 @@ func (p *provider) Fetch(ctx context.Context, req *sdk.Request) (*sdk.Response, 
 	if err != nil {
 		return nil, err
 	}
+	visit := p.leases.Enter(req.VolumeID)
+	defer visit.Leave()
 	grant, cached, err := p.sessions.Acquire(ctx, use)
 	if err != nil {
 		return nil, loginError(ctx, use.Identity, err)
 	}
 	f := newFetch(p, req, spec, use)
-	f.grant, f.cached = grant, cached
+	f.grant, f.cached, f.visit = grant, cached, visit
 	defer f.settle()
 	resp, err := f.run(ctx)
+	if err == nil && !visit.Commit(f.credentials()) {
+		p.sessions.Release(ctx, req.VolumeID)
+		err = sdk.Internal("the volume was released while it was being fetched")
+	}
 	if err != nil {
 		f.abandon(ctx)
 		return nil, err
 	}
-	p.leases.Commit(req.VolumeID, f.credentials())
 	p.sessions.Commit(use.Identity, req.VolumeID)
 	return resp, nil
 }

@@ -411,7 +411,7 @@ func TestSessionIsRenewed(t *testing.T) {
 	t.Parallel()
 	n := newTenant(t, readAll)
 	n.put(t, "app", map[string]any{"k": "v"})
-	n.role(t, "app", map[string]any{"token_ttl": "2s"})
+	n.role(t, "app", map[string]any{"token_ttl": "6s"}) // with two to spare for a renewal
 	rec := record(t, n.bao)
 	p := start(t, nil)
 	req := n.request(t, rec.URL, `- {objectName: k, secretPath: KV/data/app, secretKey: k}`)

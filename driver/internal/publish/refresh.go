@@ -158,7 +158,7 @@ func (t *transaction) update(ctx context.Context, files []volume.File) (changed 
 // may be old, and not before somebody asked for a refresh.
 func (t *transaction) fetchAfter(now time.Time, interval time.Duration) time.Time {
 	after := t.held.fetchedAt
-	if oldest := now.Add(-interval); oldest.After(after) {
+	if oldest := now.Add(-interval); interval > 0 && oldest.After(after) {
 		after = oldest
 	}
 	if t.requestedAt.After(after) {

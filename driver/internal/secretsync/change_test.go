@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,6 +48,51 @@ func TestSyncer_ClassEdited(t *testing.T) {
 		b.sync(there, volume(b.pod("web-1", "web"), first, "changed")) // its node has not read the class again
 		want()
 	})
+}
+
+// TestSyncer_ClassLeavesOut: what the class names no more goes. That a caller
+// takes nothing for changed does not matter.
+func TestSyncer_ClassLeavesOut(t *testing.T) {
+	t.Parallel()
+	for name, leaveOut := range map[string]func(object *apiv1.SecretObject, last string){
+		"key": func(o *apiv1.SecretObject, last string) {
+			o.Data = slices.DeleteFunc(o.Data, func(d *apiv1.SecretObjectData) bool { return d.Key == last })
+		},
+		"label":      func(o *apiv1.SecretObject, last string) { delete(o.Labels, last) },
+		"annotation": func(o *apiv1.SecretObject, last string) { delete(o.Annotations, last) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			node := b.node()
+			state := class()
+			db := state.Spec.SecretObjects[0]
+			for _, name := range []string{"x", "y"} {
+				db.Labels[name], db.Annotations[name] = "v", "v"
+				db.Data = append(db.Data, &apiv1.SecretObjectData{ObjectName: "other", Key: name})
+			}
+			v := volume(b.pod("web-0", "web"), state, "s3cret")
+			b.sync(node, v)
+			// The first takes a patch that makes all fields the apply's.
+			for _, step := range []struct {
+				leave   string
+				patches int
+			}{{"x", 2}, {"y", 1}} {
+				b.cluster.ResetCalls()
+				v = unchanged(v)
+				v.Class = edited(v.Class, func(c *apiv1.SecretProviderClass) { leaveOut(c.Spec.SecretObjects[0], step.leave) })
+				b.sync(node, v)
+				if calls := b.calls(); calls[http.MethodPatch] != step.patches {
+					t.Errorf("without %s: calls %v, want %d patches", step.leave, calls, step.patches)
+				}
+				want := v.Class.Spec.SecretObjects[0]
+				got := b.mustGet("db")
+				if len(got.Data) != len(want.Data) || len(got.Metadata.Labels) != len(want.Labels)+1 || len(got.Metadata.Annotations) != len(want.Annotations)+6 {
+					t.Errorf("without %s: data %v, labels %v, annotations %v", step.leave, got.Data, got.Metadata.Labels, got.Metadata.Annotations)
+				}
+			}
+		})
+	}
 }
 
 func TestSyncer_TypeChanges(t *testing.T) {

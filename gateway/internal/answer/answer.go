@@ -33,7 +33,7 @@ type Answer struct {
 }
 
 // New returns an answer with one reference, the caller's. The response belongs
-// to it from now on.
+// to it from now on. fetchedAt is when its provider was asked.
 func New(response *providerv1.FetchResponse, fetchedAt time.Time) *Answer {
 	a := &Answer{response: response, fetchedAt: fetchedAt, size: sizeOf(response)}
 	a.refs.Store(1)
@@ -43,7 +43,7 @@ func New(response *providerv1.FetchResponse, fetchedAt time.Time) *Answer {
 // Confirmed returns the answer that a provider gave with "not modified": the
 // contents of a, which the caller has to hold, and what the provider says of
 // freshness now. It has one reference, the caller's, beside the caller's of a.
-func (a *Answer) Confirmed(by *providerv1.FetchResponse, at time.Time) *Answer {
+func (a *Answer) Confirmed(by *providerv1.FetchResponse, fetchedAt time.Time) *Answer {
 	c := New(&providerv1.FetchResponse{
 		Files:        a.response.GetFiles(),
 		Objects:      a.response.GetObjects(),
@@ -51,7 +51,8 @@ func (a *Answer) Confirmed(by *providerv1.FetchResponse, at time.Time) *Answer {
 		FreshFor:     by.GetFreshFor(),
 		RefreshAfter: by.GetRefreshAfter(),
 		Leases:       by.GetLeases(),
-	}, at)
+		State:        by.GetState(),
+	}, fetchedAt)
 	// Not a itself if that confirms another one: a chain would grow for ever.
 	c.confirmed = cmp.Or(a.confirmed, a).Retain()
 	return c
@@ -60,7 +61,8 @@ func (a *Answer) Confirmed(by *providerv1.FetchResponse, at time.Time) *Answer {
 // Response is what the provider answered. It is only to be read.
 func (a *Answer) Response() *providerv1.FetchResponse { return a.response }
 
-// FetchedAt is when the provider gave it.
+// FetchedAt is when the provider was asked for it, or asked to confirm it:
+// nothing in it is older.
 func (a *Answer) FetchedAt() time.Time { return a.fetchedAt }
 
 // Size is how many bytes its contents, paths and ids have.

@@ -41,13 +41,14 @@ func TestAnswer_Confirmed(t *testing.T) {
 	at := time.Now()
 	by := &providerv1.FetchResponse{
 		NotModified: true, Sharing: secretv1.Sharing_SHARING_SERVICE_ACCOUNT,
-		FreshFor: durationpb.New(time.Minute), RefreshAfter: durationpb.New(time.Hour),
+		FreshFor: durationpb.New(time.Minute), RefreshAfter: durationpb.New(time.Hour), State: []byte("new"),
 	}
 	for _, first := range []string{"old", "new"} {
 		old := answer.New(valid(), at.Add(-time.Hour))
 		renewed := old.Confirmed(by, at)
 		want := valid()
 		want.Sharing, want.FreshFor, want.RefreshAfter, want.Leases = by.GetSharing(), by.GetFreshFor(), by.GetRefreshAfter(), nil
+		want.State = by.GetState()
 		if diff := cmp.Diff(want, renewed.Response(), protocmp.Transform()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}

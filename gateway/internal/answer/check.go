@@ -21,6 +21,10 @@ const (
 	maxMode         = 0o777
 )
 
+// maxStateBytes is what a provider may have kept for a volume. The driver keeps
+// it for each.
+const maxStateBytes = 16 << 10
+
 // Rules is what an answer is held against.
 type Rules struct {
 	// MaxBytes bounds contents, paths and ids together.
@@ -34,6 +38,9 @@ type Rules struct {
 // [*rpc.Error] with INVALID_RESPONSE or RESPONSE_TOO_LARGE, which names the
 // path or object and says what to do. It does not name the provider.
 func Check(resp *providerv1.FetchResponse, rules Rules) error {
+	if size := len(resp.GetState()); size > maxStateBytes {
+		return invalid("the answer's state has %d bytes, the limit is %d: this is a defect of the provider", size, maxStateBytes)
+	}
 	if resp.GetNotModified() {
 		return checkNotModified(resp, rules)
 	}

@@ -87,6 +87,11 @@ func TestCheck(t *testing.T) {
 		{name: "lease of nothing", mutate: func(r *providerv1.FetchResponse) { r.Leases[0].ObjectId = "x" }, want: `a lease belongs to object "x", which is not in the answer: this is a defect of the provider`},
 		{name: "lease of less than nothing", mutate: func(r *providerv1.FetchResponse) { r.Leases[0].Duration = durationpb.New(-1) }, want: `object "db": the duration of its lease is not zero or more: this is a defect of the provider`},
 		{name: "not modified with files", mutate: func(r *providerv1.FetchResponse) { r.NotModified = true }, want: `the answer is "not modified" and has files or objects as well: this is a defect of the provider`},
+		{name: "state", mutate: func(r *providerv1.FetchResponse) { r.State = make([]byte, 16<<10) }},
+		{name: "too much state", mutate: func(r *providerv1.FetchResponse) {
+			proto.Reset(r)
+			r.NotModified, r.State = true, make([]byte, 16<<10+1)
+		}, want: "the answer's state has 16385 bytes, the limit is 16384: this is a defect of the provider"},
 		{name: "not modified", mutate: func(r *providerv1.FetchResponse) { proto.Reset(r); r.NotModified = true }},
 		{name: "not modified with a lease", mutate: func(r *providerv1.FetchResponse) {
 			proto.Reset(r)

@@ -157,12 +157,23 @@ func (l Limits) shared() int { return l.Calls - l.Calls/4 }
 //
 // or ctx's, if that was over before or is cancelled.
 func (b *Budgets) Acquire(ctx context.Context, name, store string) (*Leave, error) {
+	return b.acquire(ctx, name, store, false)
+}
+
+// AcquireUnpaused is Acquire for a call that can be made later as well: while
+// the store asks to slow down it is RATE_LIMITED at once, with the rest of the
+// pause in RetryAfter.
+func (b *Budgets) AcquireUnpaused(ctx context.Context, name, store string) (*Leave, error) {
+	return b.acquire(ctx, name, store, true)
+}
+
+func (b *Budgets) acquire(ctx context.Context, name, store string, unpaused bool) (*Leave, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	p := b.provider(name)
 	deadline, _ := ctx.Deadline()
-	leave, err := p.enter(store, deadline)
+	leave, err := p.enter(store, &Leave{provider: p, deadline: deadline, unpaused: unpaused})
 	if err == nil && leave.waited() {
 		began := time.Now()
 		err = p.wait(ctx, leave)

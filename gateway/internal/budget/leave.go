@@ -15,6 +15,8 @@ type Leave struct {
 	store    *store
 	// deadline is the caller's; zero for none.
 	deadline time.Time
+	// unpaused says that the caller does not wait out a pause of the store.
+	unpaused bool
 	// settled is closed when the wait is over. It is nil for a call that had
 	// none.
 	settled chan struct{}
@@ -39,8 +41,11 @@ func (l *Leave) Cancel() { l.provider.abandon(l) }
 
 func (l *Leave) waited() bool { return l.settled != nil }
 
-// late reports whether the caller's deadline is not after t.
-func (l *Leave) late(t time.Time) bool { return !l.deadline.IsZero() && !l.deadline.After(t) }
+// late reports whether the caller does not wait for the end of a pause: it does
+// not at all, or its deadline is not after that.
+func (l *Leave) late(end time.Time) bool {
+	return l.unpaused || !l.deadline.IsZero() && !l.deadline.After(end)
+}
 
 // cutShort reports whether a call that is over had only the rest of its caller's
 // time, because it had waited, and used that up. That it ran out of time says

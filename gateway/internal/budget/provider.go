@@ -68,12 +68,12 @@ func newProvider(name string, limits Limits, jitter func() float64, m *providerM
 }
 
 // enter lets a call begin, or has it wait: then its settled is to be waited for.
-func (p *provider) enter(name string, deadline time.Time) (*Leave, error) {
+func (p *provider) enter(name string, l *Leave) (*Leave, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	s := p.store(name, now)
-	l := &Leave{provider: p, store: s, deadline: deadline}
+	l.store = s
 	if err := p.inVain(l, now); err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (p *provider) inVain(l *Leave, now time.Time) error {
 	case s.leftAlone(l, now):
 		return p.leftAlone(s, now)
 	case now.Before(s.retryAt) && l.late(s.retryAt):
-		return p.slowDown(s, now)
+		return p.slowDown(l, now)
 	case !l.deadline.IsZero() && p.rateDelay(len(s.waiting)+1, now) > l.deadline.Sub(now).Seconds(): // those before it go first
 		return p.tooFast()
 	default:
@@ -179,7 +179,7 @@ func (p *provider) refuseVain(s *store, now time.Time) {
 		case s.leftAlone(l, now):
 			p.settle(l, p.leftAlone(s, now))
 		case l.late(s.retryAt):
-			p.settle(l, p.slowDown(s, now))
+			p.settle(l, p.slowDown(l, now))
 		}
 	}
 }

@@ -353,3 +353,49 @@ func TestLeave_NotCutShort(t *testing.T) {
 		}
 	})
 }
+
+// A call that does not wait out pauses is refused while there is one, as soon as
+// it begins, and waits for its turn otherwise.
+func TestAcquireUnpaused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, budget.Limits{Calls: 4, StoreCalls: 1})
+		refused := func(err error) {
+			t.Helper()
+			refusal := refusalOf(t, err, rpc.ReasonRateLimited)
+			if refusal.RetryAfter != 10*time.Second {
+				t.Errorf("it may come again in %v", refusal.RetryAfter)
+			}
+			const want = `the store "a" of provider "vault" asked to slow down and is asked again in 10s: ` +
+				"raise the store's limit, or ask it less with --max-rate=vault=N (Helm value gateway.budgets.maxRate)"
+			if refusal.Message != want {
+				t.Errorf("got %q, want %q", refusal.Message, want)
+			}
+		}
+		first := w.begin("a")
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := w.AcquireUnpaused(t.Context(), vault, "a")
+			waiting <- err
+		}()
+		synctest.Wait()
+		patient := w.queue("a")
+		if len(waiting) > 0 {
+			t.Fatalf("it does not wait for its turn: %v", <-waiting)
+		}
+		first.Done(&rpc.Error{Reason: rpc.ReasonRateLimited, RetryAfter: 10 * time.Second})
+		refused(<-waiting)
+		_, err := w.AcquireUnpaused(t.Context(), vault, "a")
+		refused(err)
+		patient.letIn(t).Done(nil)
+		if patient.took != 10*time.Second {
+			t.Errorf("the patient call waited for %v", patient.took)
+		}
+		leave, err := w.AcquireUnpaused(t.Context(), vault, "a")
+		if err != nil {
+			t.Fatalf("after the pause: %v", err)
+		}
+		leave.Done(nil)
+		w.empty()
+	})
+}

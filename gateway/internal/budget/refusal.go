@@ -23,13 +23,16 @@ func (p *provider) leftAlone(s *store, now time.Time) *rpc.Error {
 }
 
 // slowDown is what a call is told whose store is to be left alone for longer
-// than the caller has time.
-func (p *provider) slowDown(s *store, now time.Time) *rpc.Error {
-	after := s.retryAt.Sub(now)
+// than the caller waits.
+func (p *provider) slowDown(l *Leave, now time.Time) *rpc.Error {
+	after, why := l.store.retryAt.Sub(now), ", which is later than this call's deadline"
+	if l.unpaused {
+		why = ""
+	}
 	e := p.refusal(rpc.ReasonRateLimited,
-		"the store %q of provider %q asked to slow down and is asked again in %s, which is later than this call's deadline: "+
+		"the store %q of provider %q asked to slow down and is asked again in %s%s: "+
 			"raise the store's limit, or ask it less with --max-rate=%s=N (Helm value gateway.budgets.maxRate)",
-		s.name, p.name, inWords(after), p.name)
+		l.store.name, p.name, inWords(after), why, p.name)
 	e.RetryAfter = after
 	return e
 }

@@ -33,7 +33,8 @@ const (
 //     the breaker opened last, and the window only if it also began after the
 //     window shrank last: what calls say that were under way together counts
 //     once.
-//  5. Nobody waits whose deadline is not after retryAt.
+//  5. Nobody waits whose deadline is not after retryAt, or who does not wait out
+//     pauses, before retryAt.
 type store struct {
 	name   string
 	most   int

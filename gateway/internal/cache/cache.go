@@ -65,7 +65,7 @@ type Stats struct {
 //  3. The cache holds one reference to each answer that it keeps, and none to
 //     any other. Whoever takes an entry out releases that.
 //  4. An answer is served only before its time is over, whether or not Run has
-//     come to drop it.
+//     come to drop it. A time that is over does not begin again.
 //  5. An answer never takes the place of one that was fetched later. Otherwise a
 //     new answer ends the old one's time, even if it is not kept itself.
 //  6. recent is in order of use, the entry used last first; due has the entry
@@ -136,6 +136,33 @@ func (c *Cache) Put(k key.Key, a *answer.Answer, keepFor time.Duration) {
 	c.mu.Unlock()
 	release(out)
 	if next {
+		c.wake()
+	}
+}
+
+// Extend keeps what is kept for a key until it is at least keepFor old.
+func (c *Cache) Extend(k key.Key, keepFor time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.byKey[k]
+	if !ok || !time.Now().Before(e.end) {
+		return
+	}
+	if end := e.answer.FetchedAt().Add(keepFor); end.After(e.end) {
+		c.due.move(e, end)
+	}
+}
+
+// Shorten keeps what is kept for a key until it is keepFor old, and no longer.
+func (c *Cache) Shorten(k key.Key, keepFor time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.byKey[k]
+	if !ok {
+		return
+	}
+	if end := e.answer.FetchedAt().Add(keepFor); end.Before(e.end) {
+		c.due.move(e, end)
 		c.wake()
 	}
 }

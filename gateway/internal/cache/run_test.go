@@ -134,3 +134,59 @@ func TestRun_EndKeepsNothing(t *testing.T) {
 		}
 	})
 }
+
+// The time of what is kept can be moved both ways, and what it was put with does
+// not count any more.
+func TestRun_Moved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, plenty)
+		start := time.Now()
+		put(c, "later", sized(10), time.Minute)
+		put(c, "sooner", sized(10), time.Hour)
+		put(c, "over", sized(10), time.Hour)
+		put(c, "other", sized(10), 40*time.Minute)
+		stop := running(t, c)
+		defer stop()
+		synctest.Wait()
+		at(start, 30*time.Second)
+		c.Extend(keyOf("later"), 50*time.Minute)
+		c.Extend(keyOf("later"), 20*time.Minute) // is no longer
+		c.Shorten(keyOf("sooner"), 10*time.Minute)
+		c.Shorten(keyOf("sooner"), 20*time.Minute) // is no shorter
+		c.Shorten(keyOf("over"), 0)
+		c.Extend(keyOf("nothing"), time.Hour)
+		c.Shorten(keyOf("nothing"), 0)
+		synctest.Wait()
+		if got := c.Stats().Entries; got != 3 {
+			t.Errorf("%d answers are kept, want those whose time is not over", got)
+		}
+		for _, due := range []struct {
+			after time.Duration
+			left  []string
+		}{
+			{10*time.Minute - 1, []string{"sooner", "other", "later"}},
+			{10 * time.Minute, []string{"other", "later"}},
+			{40 * time.Minute, []string{"later"}},
+			{50*time.Minute - 1, []string{"later"}},
+			{50 * time.Minute, nil},
+		} {
+			at(start, due.after)
+			keeps(t, c, due.left...)
+		}
+	})
+}
+
+// A time that is over does not begin again.
+func TestExtend_Over(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, plenty)
+		put(c, "a", sized(10), time.Minute)
+		<-time.After(time.Minute) // nobody runs it
+		c.Extend(keyOf("a"), time.Hour)
+		if _, ok := c.Get(keyOf("a")); ok {
+			t.Error("an answer is served whose time was over")
+		}
+	})
+}

@@ -1,6 +1,9 @@
 package cache
 
-import "container/heap"
+import (
+	"container/heap"
+	"time"
+)
 
 // schedule is a heap of entries, the one whose time ends first at the top.
 type schedule []*entry
@@ -8,6 +11,11 @@ type schedule []*entry
 func (s *schedule) add(e *entry) { heap.Push(s, e) }
 
 func (s *schedule) remove(e *entry) { heap.Remove(s, e.place) }
+
+func (s *schedule) move(e *entry, end time.Time) {
+	e.end = end
+	heap.Fix(s, e.place)
+}
 
 // Len implements [heap.Interface].
 func (s *schedule) Len() int { return len(*s) }

@@ -27,8 +27,9 @@ const (
 	// what the call saw.
 	firstPause = 2 * time.Millisecond
 	lastPause  = 500 * time.Millisecond
-	// throttlePatience is how long a fetch goes on while its store asks to slow
-	// down. Then the pod's users are told, and kubelet tries again.
+	// throttlePatience is how long the fetch of a new mount goes on while its
+	// store asks to slow down. Then the pod's users are told, and kubelet tries
+	// again.
 	throttlePatience = 30 * time.Second
 )
 
@@ -38,6 +39,8 @@ type call struct {
 	key  key.Key
 	// fromMemory is set where another flight has just brought the answer.
 	fromMemory bool
+	// askedAt is when the provider was called last.
+	askedAt time.Time
 }
 
 // source is where the answer of a call that has ended without an error is from.
@@ -91,9 +94,9 @@ func (c *call) bring(ctx context.Context, kept *answer.Answer) (*answer.Answer, 
 		response.FreshFor = durationpb.New(longestReuse)
 	}
 	if response.GetNotModified() && kept != nil {
-		return kept.Confirmed(response, time.Now()), nil
+		return kept.Confirmed(response, c.askedAt), nil
 	}
-	return answer.New(response, time.Now()), nil
+	return answer.New(response, c.askedAt), nil
 }
 
 // request is the flow's as the provider gets to see it. Whether an answer that
@@ -113,6 +116,7 @@ func (c *call) request(kept *answer.Answer) *gatewayv1.FetchRequest {
 		DefaultFileMode:     o.req.GetDefaultFileMode(),
 		TargetPath:          o.req.GetTargetPath(),
 		Refresh:             o.req.GetRefresh(),
+		ProviderState:       o.req.GetProviderState(), // its key is one volume's
 	}
 	switch {
 	case kept != nil:
@@ -130,7 +134,7 @@ func (c *call) learn(brought *answer.Answer) {
 	if !reusable(response) || response.GetNotModified() {
 		return
 	}
-	if keep := c.flow.reuse.keep(response); keep > 0 {
+	if keep := c.flow.keepFor(response); keep > 0 {
 		f.cfg.Cache.Put(c.key.Shared(), brought, keep)
 	}
 }
@@ -155,17 +159,30 @@ func (c *call) ask(ctx context.Context, req *gatewayv1.FetchRequest, hasKept boo
 			if throttled != nil && ctx.Err() == nil {
 				return nil, throttled // says more than that there is no time left
 			}
-			if rpc.FromError(err).Reason == rpc.ReasonRateLimited {
-				return nil, flight.OutOfTime(err) // the store's pause is longer than the rest of the time
-			}
-			return nil, inTime(ctx, err)
+			return nil, c.noLeave(ctx, err)
 		}
 		response, err := c.askOnce(ctx, req, leave)
-		if err == nil || rpc.FromError(err).Reason != rpc.ReasonRateLimited || !time.Now().Before(patience) {
+		switch {
+		case !isThrottled(err) || !time.Now().Before(patience):
 			return response, inTime(ctx, err)
+		case c.flow.hurried():
+			return nil, &hurriedError{err: err}
 		}
 		throttled = err
 		c.flow.span.AddEvent("the store asks to slow down")
+	}
+}
+
+// noLeave marks the failure of a call that was not let in, for those who joined:
+// with more time, or with patience, it may be.
+func (c *call) noLeave(ctx context.Context, err error) error {
+	switch {
+	case !isThrottled(err):
+		return inTime(ctx, err)
+	case c.flow.hurried():
+		return &hurriedError{err: err}
+	default:
+		return flight.OutOfTime(err) // the store's pause is longer than the rest of the time
 	}
 }
 
@@ -204,7 +221,11 @@ func (c *call) enter(ctx context.Context, again bool, patience time.Time) (*budg
 	}
 	started := time.Now()
 	store := storeOf(c.flow.description, c.flow.req)
-	leave, err := c.flow.fetcher.cfg.Budgets.Acquire(ctx, c.flow.description.Provider, store)
+	acquire := c.flow.fetcher.cfg.Budgets.Acquire
+	if c.flow.hurried() {
+		acquire = c.flow.fetcher.cfg.Budgets.AcquireUnpaused
+	}
+	leave, err := acquire(ctx, c.flow.description.Provider, store)
 	c.flow.span.SetAttributes(
 		attribute.String("postern.store", store),
 		attribute.Float64("postern.queued_seconds", time.Since(started).Seconds()))
@@ -246,6 +267,7 @@ func (c *call) askInstance(ctx context.Context, req *gatewayv1.FetchRequest, han
 	}
 	// Before the call: one that fails half way may have issued something too.
 	c.flow.fetcher.volumes.asked(req.GetVolumeId(), req.GetProvider(), handle.ID)
+	c.askedAt = time.Now()
 	return handle.Provider.Fetch(ctx, req)
 }
 

@@ -65,7 +65,7 @@ type Config struct {
 }
 
 // maxVolumes bounds what is remembered of volumes: far more than a node's pods
-// can have, at some 200 bytes each.
+// can have, at some 500 bytes each.
 const maxVolumes = 8192
 
 // Fetcher makes fetches and remembers their volumes until they are released.
@@ -80,6 +80,10 @@ const maxVolumes = 8192
 //     is for the volume that it was fetched for, and is not kept.
 //  4. What the store refused is not served from memory: a refusal drops what is
 //     kept.
+//  5. Nobody is served what the store was asked for before the time that the
+//     request names.
+//  6. What is kept for refreshes only is kept while a volume that was served it
+//     is not released.
 type Fetcher struct {
 	cfg          Config
 	keys         *key.Maker
@@ -111,7 +115,7 @@ func New(cfg Config) (*Fetcher, error) {
 		return nil, err
 	}
 	return &Fetcher{
-		cfg: cfg, keys: key.NewMaker(), flights: flight.New(), volumes: newVolumes(maxVolumes), metrics: m,
+		cfg: cfg, keys: key.NewMaker(), flights: flight.New(), volumes: newVolumes(maxVolumes, cfg.Cache.Shorten), metrics: m,
 	}, nil
 }
 
@@ -150,15 +154,16 @@ func (f *Fetcher) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (Resul
 			attribute.String("postern.secret_provider_class", req.GetSecretProviderClass()),
 			attribute.String("k8s.pod.name", req.GetPod().GetName()),
 			attribute.String("k8s.namespace.name", req.GetPod().GetNamespace()),
+			attribute.Bool("postern.refresh", req.GetRefresh()),
 		)
 	}
-	one := &flow{fetcher: f, req: req, span: span}
+	one := &flow{fetcher: f, req: req, span: span, demand: demandOf(req, started)}
 	result, err := one.run(ctx)
 	if err != nil {
 		span.SetStatus(otelcodes.Error, err.Error())
 		span.SetAttributes(attribute.String("postern.reason", rpc.FromError(err).Reason))
 	} else {
-		f.volumes.served(req.GetVolumeId(), req.GetProvider())
+		one.use(result.Answer.Response())
 		f.metrics.served(ctx, f.label(req.GetProvider()), result.Source)
 		span.SetAttributes(attribute.String("postern.source", sourceName(result.Source)))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/postern-dev/postern/internal/logkey"
 	"github.com/postern-dev/postern/internal/rpc"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
+	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
 )
 
@@ -29,10 +30,13 @@ type flow struct {
 	fetcher *Fetcher
 	req     *gatewayv1.FetchRequest
 	span    trace.Span
+	demand  demand
 	// What admission finds out.
 	description Description
 	reuse       Reuse
 	input       key.Input
+	// shared is its key without the volume.
+	shared key.Key
 }
 
 // run takes the steps.
@@ -58,6 +62,8 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 		switch {
 		case errors.Is(err, flight.ErrLeaderDeadline):
 			o.span.AddEvent("the fetch that was joined ran out of time")
+		case isHurried(err) && !o.hurried():
+			o.span.AddEvent("the refresh that was joined does not wait for the store")
 		case err != nil:
 			if !landing.Joined {
 				o.logPanic(ctx, err)
@@ -65,6 +71,9 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 			return o.withoutStore(k, explained(ctx, err))
 		case !landing.Joined:
 			return o.result(landing.Answer, work.source()), nil
+		case !o.demand.allowsJoined(landing.Answer):
+			landing.Answer.Release()
+			o.span.AddEvent("the answer that was waited for is too old")
 		case k.Private() || shareable(landing.Answer.Response()):
 			o.span.AddLink(trace.Link{SpanContext: landing.Work})
 			return o.result(landing.Answer, gatewayv1.Source_SOURCE_JOINED), nil
@@ -109,13 +118,13 @@ func (o *flow) admit(ctx context.Context) (err error) {
 }
 
 // key is the one to begin with: the shared one, unless it is known that the
-// answer is for one volume only.
+// answer is for one volume only. One that had state is, also after a restart.
 func (o *flow) key() key.Key {
-	shared := o.fetcher.keys.Shared(o.input)
-	if o.legacyPrivate() || o.fetcher.private.has(shared) {
-		return shared.ForVolume(o.req)
+	o.shared = o.fetcher.keys.Shared(o.input)
+	if o.legacyPrivate() || len(o.req.GetProviderState()) > 0 || o.fetcher.private.has(o.shared) {
+		return o.shared.ForVolume(o.req)
 	}
-	return shared
+	return o.shared
 }
 
 // legacyPrivate reports whether nothing may be shared of a provider that cannot
@@ -123,6 +132,10 @@ func (o *flow) key() key.Key {
 func (o *flow) legacyPrivate() bool {
 	return o.description.Legacy && !slices.Contains(o.fetcher.cfg.LegacySharing, o.description.Provider)
 }
+
+// hurried reports whether the fetch does not wait while its store asks to slow
+// down: a volume that is mounted can be refreshed later.
+func (o *flow) hurried() bool { return o.req.GetRefresh() }
 
 // kept returns a kept answer that is as good as new, for the caller to release.
 func (o *flow) kept(k key.Key) (*answer.Answer, bool) {
@@ -137,16 +150,41 @@ func (o *flow) kept(k key.Key) (*answer.Answer, bool) {
 	return kept, true
 }
 
-// isFresh reports whether an answer is as good as new.
+// isFresh reports whether a kept answer is as good as new. How old it may be is
+// said by the request, or else by the class, and by the provider.
 func (o *flow) isFresh(a *answer.Answer) bool {
-	return time.Since(a.FetchedAt()) < o.reuse.fresh(a.Response())
+	age := time.Since(a.FetchedAt())
+	if o.demand.bounded() {
+		return o.reuse.MaxAge > 0 && o.demand.allowsKept(a) && age < a.Response().GetFreshFor().AsDuration()
+	}
+	return age < o.reuse.fresh(a.Response())
+}
+
+// use records that the volume was served an answer, and keeps that for the
+// refreshes of others.
+func (o *flow) use(response *providerv1.FetchResponse) {
+	f, volumeID := o.fetcher, o.req.GetVolumeId()
+	keep := o.reuse.keep(response)
+	if !reusable(response) || keep == 0 {
+		f.volumes.served(volumeID, o.req.GetProvider())
+		return
+	}
+	f.volumes.servedKept(volumeID, o.req.GetProvider(), o.shared, keep)
+	if mounted := o.keepFor(response); mounted > keep {
+		f.cfg.Cache.Extend(o.shared, mounted)
+	}
+}
+
+// keepFor is how long an answer is of use, now that the volume is served it.
+func (o *flow) keepFor(response *providerv1.FetchResponse) time.Duration {
+	return o.reuse.keepMounted(response, max(o.req.GetRefreshInterval().AsDuration(), 0))
 }
 
 // withoutStore is the end of a fetch that failed: the last good answer if the
 // store is unreachable and that answer is young enough, or else the failure.
 // A volume that is mounted has an answer of its own.
 func (o *flow) withoutStore(k key.Key, cause error) (Result, error) {
-	if o.req.GetRefresh() || !unreachable(cause) {
+	if o.req.GetRefresh() || o.demand.bounded() || !unreachable(cause) {
 		return Result{}, cause
 	}
 	kept, ok := o.fetcher.cfg.Cache.Get(k)
@@ -204,6 +242,11 @@ func (o *flow) result(a *answer.Answer, source gatewayv1.Source) Result {
 func sameObjects(answered, current []*secretv1.ObjectVersion) bool {
 	if len(answered) != len(current) {
 		return false
+	}
+	if slices.EqualFunc(answered, current, func(a, b *secretv1.ObjectVersion) bool {
+		return a.GetId() == b.GetId() && a.GetVersion() == b.GetVersion()
+	}) {
+		return len(answered) > 0
 	}
 	versions := make(map[string]string, len(current))
 	for _, o := range current {

@@ -86,18 +86,31 @@ func (r Reuse) fresh(response *providerv1.FetchResponse) time.Duration {
 	return min(r.MaxAge, response.GetFreshFor().AsDuration())
 }
 
-// keep is how long an answer is of any use.
+// keep is how long an answer is of use to new mounts.
 func (r Reuse) keep(response *providerv1.FetchResponse) time.Duration {
 	return max(r.fresh(response), r.MaxStale)
 }
 
+// keepMounted is how long an answer is of any use while there are volumes that
+// are refreshed at an interval, or sooner if their provider wants: the others
+// take what the refresh of one brought.
+func (r Reuse) keepMounted(response *providerv1.FetchResponse, interval time.Duration) time.Duration {
+	if r.MaxAge == 0 {
+		return r.keep(response)
+	}
+	if sooner := response.GetRefreshAfter().AsDuration(); sooner > 0 && (interval == 0 || sooner < interval) {
+		interval = sooner
+	}
+	return max(r.keep(response), min(interval, longestReuse, response.GetFreshFor().AsDuration()))
+}
+
 // shareable reports whether an answer may be served to other pods of the
-// service account. One with a lease never is, whatever its provider says: the
-// lease is one volume's.
+// service account. One with a lease or state never is, whatever its provider
+// says: these are one volume's.
 func shareable(response *providerv1.FetchResponse) bool {
 	switch response.GetSharing() {
 	case secretv1.Sharing_SHARING_SERVICE_ACCOUNT, secretv1.Sharing_SHARING_NAMESPACE:
-		return len(response.GetLeases()) == 0
+		return len(response.GetLeases()) == 0 && len(response.GetState()) == 0
 	default:
 		return false
 	}

@@ -94,7 +94,7 @@ func TestFetch_Traces(t *testing.T) {
 		return ok
 	})
 	bad := request("v2")
-	bad.Provider = "empty"
+	bad.Provider, bad.Refresh = "empty", true
 	if _, err := fetcher.Fetch(t.Context(), bad); err == nil {
 		t.Fatal("an empty answer passed")
 	}
@@ -109,9 +109,9 @@ func TestFetch_Traces(t *testing.T) {
 		return m
 	}
 	want := []span{
-		{name: "gateway.Fetch", attributes: attributes("vault", "postern.source", "provider"), ended: true},
+		{name: "gateway.Fetch", attributes: attributes("vault", "postern.refresh", "false", "postern.source", "provider"), ended: true},
 		{name: "gateway.AcquireProvider", parent: "gateway.Fetch", attributes: map[attribute.Key]string{}, ended: true},
-		{name: "gateway.Fetch", attributes: attributes("empty", "postern.reason", "INVALID_RESPONSE"), status: otelcodes.Error, ended: true},
+		{name: "gateway.Fetch", attributes: attributes("empty", "postern.refresh", "true", "postern.reason", "INVALID_RESPONSE"), status: otelcodes.Error, ended: true},
 	}
 	got := make([]span, 0, len(rec.spans))
 	for _, s := range rec.spans {

@@ -3,6 +3,9 @@ package fetch
 import (
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/postern-dev/postern/gateway/internal/key"
 )
 
 // maxInstances bounds the instances that are remembered of a volume. It sees
@@ -17,14 +20,19 @@ const maxInstances = 8
 //     makes room. A volume that is not here can be released all the same: then
 //     every provider is told.
 //  3. counts holds, by provider, exactly the volumes of byID, and no zeros.
+//  4. uses holds, by key, exactly those of the volumes of byID, each with how
+//     many have it. When the last of them is gone unused is called.
 type volumes struct {
 	limit int
+	// unused is called with mu held.
+	unused func(k key.Key, keep time.Duration)
 
 	mu       sync.Mutex
 	byID     map[string]*volume
 	clock    uint64
 	counts   map[string]uint32
 	inFlight map[string]uint32
+	uses     map[key.Key]*use
 }
 
 // volume is one that was fetched for and not released.
@@ -35,22 +43,65 @@ type volume struct {
 	instances []uint64
 	// last is the clock at its last fetch.
 	last uint64
+	// use is of the kept answer that it was served, nil for one that is not kept.
+	use *use
 }
 
-func newVolumes(limit int) *volumes {
+// use is what mounted volumes make of a kept answer.
+type use struct {
+	key     key.Key
+	volumes int
+	// keep is how long the answer is of use without them.
+	keep time.Duration
+}
+
+func newVolumes(limit int, unused func(key.Key, time.Duration)) *volumes {
 	return &volumes{
 		limit:    limit,
+		unused:   unused,
 		byID:     map[string]*volume{},
 		counts:   map[string]uint32{},
 		inFlight: map[string]uint32{},
+		uses:     map[key.Key]*use{},
 	}
 }
 
-// served records that a volume has got an answer, whoever was asked for it.
+// served records that a volume has got an answer that is not kept, whoever was
+// asked for it.
 func (v *volumes) served(id, provider string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.touchLocked(id, provider)
+	v.endUseLocked(v.touchLocked(id, provider))
+}
+
+// servedKept records that a volume has got an answer that is kept under a key,
+// and for how long that is of use without it.
+func (v *volumes) servedKept(id, provider string, k key.Key, keep time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	vol := v.touchLocked(id, provider)
+	if vol.use == nil || vol.use.key != k {
+		v.endUseLocked(vol)
+		vol.use = v.uses[k]
+		if vol.use == nil {
+			vol.use = &use{key: k}
+			v.uses[k] = vol.use
+		}
+		vol.use.volumes++
+	}
+	vol.use.keep = keep
+}
+
+func (v *volumes) endUseLocked(vol *volume) {
+	u := vol.use
+	vol.use = nil
+	if u == nil {
+		return
+	}
+	if u.volumes--; u.volumes == 0 {
+		delete(v.uses, u.key)
+		v.unused(u.key, u.keep)
+	}
 }
 
 // asked records that an instance is asked for a volume.
@@ -100,7 +151,9 @@ func (v *volumes) released(id string) (volume, bool) {
 }
 
 func (v *volumes) dropLocked(id string) {
-	provider := v.byID[id].provider
+	vol := v.byID[id]
+	provider := vol.provider
+	v.endUseLocked(vol)
 	delete(v.byID, id)
 	if v.counts[provider]--; v.counts[provider] == 0 {
 		delete(v.counts, provider)

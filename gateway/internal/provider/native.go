@@ -58,6 +58,7 @@ func (n *Native) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*provi
 		Secrets:             Secrets(req),
 		DefaultFileMode:     req.GetDefaultFileMode(),
 		CurrentObjects:      req.GetCurrentObjects(),
+		State:               req.GetProviderState(),
 	}, o.options()...)
 	if err != nil {
 		return nil, o.failure(ctx, err)

@@ -148,7 +148,7 @@ func TestNative_PassesTheRequestOn(t *testing.T) {
 	req := providertest.Request("vault")
 	req.Node = &secretv1.Node{Name: "n1", Labels: map[string]string{"topology.kubernetes.io/region": "eu"}}
 	req.Secrets = map[string]string{"user": "u", "csi.storage.k8s.io/serviceAccount.tokens": "all of them"}
-	req.CurrentObjects = []*secretv1.ObjectVersion{{Id: "a", Version: "1"}}
+	req.CurrentObjects, req.ProviderState = []*secretv1.ObjectVersion{{Id: "a", Version: "1"}}, []byte("state")
 	if _, err := native(t, p).Fetch(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestNative_PassesTheRequestOn(t *testing.T) {
 		VolumeId: req.GetVolumeId(), Pod: req.GetPod(), Node: req.GetNode(),
 		SecretProviderClass: "db", Parameters: req.GetParameters(),
 		Secrets:         map[string]string{"user": "u"},
-		DefaultFileMode: 0o644, CurrentObjects: req.GetCurrentObjects(),
+		DefaultFileMode: 0o644, CurrentObjects: req.GetCurrentObjects(), State: []byte("state"),
 	}
 	if diff := cmp.Diff(want, p.Requests()[0], protocmp.Transform()); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postern-dev/postern/gateway/internal/budget"
 	"github.com/postern-dev/postern/gateway/internal/cache"
@@ -19,6 +20,7 @@ import (
 	"github.com/postern-dev/postern/gateway/internal/registry"
 	"github.com/postern-dev/postern/gateway/internal/service"
 	"github.com/postern-dev/postern/internal/telemetry"
+	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
 	secretv1 "github.com/postern-dev/postern/proto/gen/go/postern/secret/v1"
 )
@@ -26,11 +28,20 @@ import (
 // BenchmarkFetch is one fetch of five files of 1 KiB through the service, with
 // a token to check, and with a provider of this process behind a real socket.
 func BenchmarkFetch(b *testing.B) {
-	b.Run("Provider", func(b *testing.B) { benchmarkFetch(b, 0) })
-	b.Run("Kept", func(b *testing.B) { benchmarkFetch(b, time.Hour) })
+	b.Run("Provider", func(b *testing.B) { benchmarkFetch(b, 0, nil) })
+	b.Run("Kept", func(b *testing.B) { benchmarkFetch(b, time.Hour, nil) })
+	// A refresh of a volume that holds what is kept.
+	b.Run("Refresh", func(b *testing.B) {
+		benchmarkFetch(b, time.Hour, func(req *gatewayv1.FetchRequest, got *gatewayv1.FetchResponse) {
+			req.Refresh, req.CurrentObjects = true, got.GetObjects()
+			req.FetchedAfter, req.RefreshInterval = timestamppb.New(time.Now().Add(-time.Hour)), durationpb.New(time.Hour)
+		})
+	})
 }
 
-func benchmarkFetch(b *testing.B, maxAge time.Duration) {
+// benchmarkFetch fetches once, and then what change makes of the request again
+// and again.
+func benchmarkFetch(b *testing.B, maxAge time.Duration, change func(*gatewayv1.FetchRequest, *gatewayv1.FetchResponse)) {
 	b.Helper()
 	dir, err := os.MkdirTemp("", "gw")
 	if err != nil {
@@ -66,8 +77,12 @@ func benchmarkFetch(b *testing.B, maxAge time.Duration) {
 	svc := newService(b, providers, maxAge)
 	req := providertest.Request("vault")
 	req.Tokens = []*secretv1.Token{providertest.Token(req, "vault")}
-	if _, err := svc.Fetch(ctx, req); err != nil {
+	got, err := svc.Fetch(ctx, req)
+	if err != nil {
 		b.Fatal(err)
+	}
+	if change != nil {
+		change(req, got)
 	}
 	times := make([]time.Duration, 0, 1<<16)
 	b.ReportAllocs()

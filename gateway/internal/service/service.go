@@ -116,6 +116,8 @@ func (s *Service) Fetch(ctx context.Context, req *gatewayv1.FetchRequest) (*gate
 		Leases:       answer.GetLeases(),
 		FetchedAt:    timestamppb.New(result.Answer.FetchedAt()),
 		Source:       result.Source,
+		// The answer is this volume's own if it has any.
+		ProviderState: answer.GetState(),
 	}
 	if !result.NotModified {
 		resp.Files, resp.Objects = answer.GetFiles(), answer.GetObjects()

@@ -174,6 +174,7 @@ func TestFetch(t *testing.T) {
 			FreshFor:     durationpb.New(time.Second),
 			RefreshAfter: durationpb.New(time.Minute),
 			Leases:       []*secretv1.Lease{{ObjectId: "a", Duration: durationpb.New(time.Hour), Renewable: true}},
+			State:        []byte("state"),
 		}, at),
 		Source: gatewayv1.Source_SOURCE_PROVIDER,
 	}}
@@ -188,7 +189,7 @@ func TestFetch(t *testing.T) {
 		RefreshAfter: durationpb.New(time.Minute),
 		Leases:       []*secretv1.Lease{{ObjectId: "a", Duration: durationpb.New(time.Hour), Renewable: true}},
 		FetchedAt:    timestamppb.New(at),
-		Source:       gatewayv1.Source_SOURCE_PROVIDER,
+		Source:       gatewayv1.Source_SOURCE_PROVIDER, ProviderState: []byte("state"),
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
@@ -242,6 +243,10 @@ func TestFetch_Validates(t *testing.T) {
 		{"pod.service_account.name", "is required", func(r *gatewayv1.FetchRequest) { r.Pod.ServiceAccount = nil }},
 		{"secret_provider_class", "is required", func(r *gatewayv1.FetchRequest) { r.SecretProviderClass = "" }},
 		{"default_file_mode", "01000 is more than 0777", func(r *gatewayv1.FetchRequest) { r.DefaultFileMode = 0o1000 }},
+		{"fetched_after", "is no time", func(r *gatewayv1.FetchRequest) { r.FetchedAfter = &timestamppb.Timestamp{Nanos: -1} }},
+		{"fetched_after", "is no time", func(r *gatewayv1.FetchRequest) { r.FetchedAfter = &timestamppb.Timestamp{Seconds: 1 << 60} }},
+		{"refresh_interval", "is not a duration of zero or more", func(r *gatewayv1.FetchRequest) { r.RefreshInterval = durationpb.New(-1) }},
+		{"refresh_interval", "is not a duration of zero or more", func(r *gatewayv1.FetchRequest) { r.RefreshInterval = &durationpb.Duration{Seconds: 1 << 60} }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.field, func(t *testing.T) {

@@ -33,6 +33,10 @@ func validateFetch(req *gatewayv1.FetchRequest) error {
 		return missing("secret_provider_class")
 	case req.GetDefaultFileMode() > maxMode:
 		return violation("default_file_mode", fmt.Sprintf("%#o is more than 0777", req.GetDefaultFileMode()))
+	case req.GetFetchedAfter() != nil && !req.GetFetchedAfter().IsValid():
+		return violation("fetched_after", "is no time")
+	case req.GetRefreshInterval() != nil && (!req.GetRefreshInterval().IsValid() || req.GetRefreshInterval().AsDuration() < 0):
+		return violation("refresh_interval", "is not a duration of zero or more")
 	default:
 		return nil
 	}

@@ -172,6 +172,7 @@ func fetchRequest(req *sdk.Request) *providerv1.FetchRequest {
 		Parameters:          req.Parameters,
 		Secrets:             revealed(req.Secrets),
 		DefaultFileMode:     uint32(req.DefaultFileMode),
+		State:               req.State.Reveal(),
 	}
 	for _, t := range req.Tokens {
 		token := &secretv1.Token{Audience: t.Audience, Token: t.Token.Reveal()}

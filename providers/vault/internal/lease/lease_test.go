@@ -33,20 +33,36 @@ func pass(d time.Duration) {
 // memory is a store whose leases are renewed up to a maximum after their issue.
 type memory struct {
 	ttl, maximum time.Duration
+	// login is how long logins are valid; zero: for ever.
+	login time.Duration
 
 	mu       sync.Mutex
 	failure  error
 	issued   map[string]time.Time
 	renewals int
+	lookups  int
 	revoked  []string
+	// accessors are those that were asked to be renewed; prolonged and denied are
+	// the answer.
+	accessors []string
+	prolonged time.Duration
+	denied    error
 }
 
 func newMemory() *memory {
 	return &memory{ttl: time.Hour, maximum: 5 * time.Hour, issued: make(map[string]time.Time)}
 }
 
+func (m *memory) renewedAccessors() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.accessors)
+}
+
 func (m *memory) Login(context.Context, store.Endpoint, store.Login) (store.Auth, error) {
-	return store.Auth{Token: sdk.NewSecretString("token")}, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return store.Auth{Token: sdk.NewSecretString("token-of-the-store"), Accessor: "accessor", TTL: m.login, Renewable: true}, nil
 }
 
 func (m *memory) RenewSelf(context.Context, store.Endpoint, sdk.SecretString) (store.Auth, error) {
@@ -63,6 +79,26 @@ func (m *memory) RenewLease(_ context.Context, _ store.Endpoint, _ sdk.SecretStr
 	}
 	m.renewals++
 	return store.Lease{Duration: min(m.ttl, time.Until(m.issued[id].Add(m.maximum))), Renewable: true}, nil
+}
+
+func (m *memory) LookupLease(_ context.Context, _ store.Endpoint, _ sdk.SecretString, id string) (store.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failure != nil {
+		return store.Lease{}, m.failure
+	}
+	m.lookups++
+	if _, ok := m.issued[id]; !ok {
+		return store.Lease{}, &store.Error{Status: 400}
+	}
+	return store.Lease{Duration: time.Until(m.issued[id].Add(m.ttl))}, nil
+}
+
+func (m *memory) RenewAccessor(_ context.Context, _ store.Endpoint, _ sdk.SecretString, accessor string) (time.Duration, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.accessors = append(m.accessors, accessor)
+	return m.prolonged, m.denied
 }
 
 func (m *memory) RevokeLease(_ context.Context, _ store.Endpoint, _ sdk.SecretString, id string) error {
@@ -103,11 +139,30 @@ func start(t *testing.T) *fixture {
 			t.Error(err)
 		}
 	})
+	sessions := session.New(session.Config{Store: m, Loop: loop, Logger: logger, MaxSessions: 10, Idle: 100 * time.Hour})
 	return &fixture{
-		Keeper:   New(Config{Store: m, Loop: loop, Logger: logger, Idle: 100 * time.Hour}),
-		store:    m,
-		sessions: session.New(session.Config{Store: m, Loop: loop, Logger: logger, MaxSessions: 10, Idle: 100 * time.Hour}),
+		Keeper: New(Config{Store: m, Sessions: sessions, Loop: loop, Logger: logger, Idle: 100 * time.Hour}),
+		store:  m, sessions: sessions,
 	}
+}
+
+// Commit and Get are a fetch that does nothing else.
+func (f *fixture) Commit(volumeID string, credentials map[string]*Credential) bool {
+	visit := f.Enter(volumeID)
+	defer visit.Leave()
+	return visit.Commit(credentials)
+}
+
+func (f *fixture) Get(volumeID, key string, grant *session.Grant) (*Credential, bool) {
+	visit := f.Enter(volumeID)
+	defer visit.Leave()
+	return visit.Get(key, grant)
+}
+
+func (f *fixture) Lease(c *Credential) (store.Lease, time.Duration) {
+	visit := f.Enter("")
+	defer visit.Leave()
+	return visit.Lease(c)
 }
 
 func (f *fixture) grant(t *testing.T, role string) *session.Grant {

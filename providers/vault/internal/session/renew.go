@@ -24,9 +24,8 @@ func (m *Manager) renew(ctx context.Context, e *entry) time.Duration {
 		m.mu.Unlock()
 		return 0
 	}
-	renewable := grant.renewable
 	m.mu.Unlock()
-	if !renewable {
+	if !grant.life.Load().renewable {
 		return m.relogin(ctx, e, grant)
 	}
 	now := time.Now()
@@ -57,12 +56,8 @@ func (m *Manager) wanted(e *entry) bool {
 // renewed takes over what the store said. A token that gets much less than it
 // had at first nears its maximum: it is replaced next time.
 func (m *Manager) renewed(grant *Grant, auth store.Auth, now time.Time) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	auth.Renewable = auth.Renewable && auth.TTL*2 >= grant.full
 	grant.set(auth, now)
-	if auth.TTL*2 < grant.full {
-		grant.renewable = false
-	}
 	if auth.TTL == 0 {
 		return 0
 	}
@@ -87,9 +82,7 @@ func (m *Manager) relogin(ctx context.Context, e *entry, grant *Grant) time.Dura
 
 // retry returns when to try again while the grant lives, and zero after.
 func (m *Manager) retry(grant *Grant) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	left := time.Until(grant.expires)
+	left := time.Until(grant.Expires())
 	if left <= 0 {
 		return 0
 	}

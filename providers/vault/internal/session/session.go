@@ -91,6 +91,17 @@ func (m *Manager) Acquire(ctx context.Context, use Use) (grant *Grant, cached bo
 	return grant, false, err
 }
 
+// Current returns the identity's grant, if it has one that is valid.
+func (m *Manager) Current(id Identity) (*Grant, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.entries[id]
+	if !ok || !e.grant.usable(time.Now()) {
+		return nil, false
+	}
+	return e.grant, true
+}
+
 // forget removes an identity that has not been able to log in.
 func (m *Manager) forget(e *entry) {
 	m.mu.Lock()
@@ -260,8 +271,8 @@ func (m *Manager) adopt(e *entry, grant *Grant) {
 	if old != grant {
 		m.supersede(old)
 	}
-	if grant.ttl > 0 {
-		m.cfg.Loop.Set(e, schedule.TwoThirds(grant.ttl), func(ctx context.Context) time.Duration {
+	if ttl := grant.life.Load().ttl; ttl > 0 {
+		m.cfg.Loop.Set(e, schedule.TwoThirds(ttl), func(ctx context.Context) time.Duration {
 			return m.renew(ctx, e)
 		})
 	}
@@ -309,7 +320,7 @@ func (m *Manager) login(ctx context.Context, use Use) (*Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	grant := &Grant{identity: id, token: auth.Token, batch: auth.Batch, full: auth.TTL}
+	grant := &Grant{identity: id, token: auth.Token, accessor: auth.Accessor, batch: auth.Batch, full: auth.TTL}
 	grant.set(auth, now)
 	m.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "logged in", id.Attrs()...)
 	return grant, nil

@@ -265,7 +265,7 @@ func TestRenewal(t *testing.T) {
 		for range 100 {
 			pass(30 * time.Minute)
 			if grant, cached, err := m.Acquire(t.Context(), use("a")); err != nil || !cached || !s.alive(grant) {
-				t.Fatalf("after %v: cached %v, err %v", time.Since(first.expires), cached, err)
+				t.Fatalf("after %v: cached %v, err %v", time.Since(first.Expires()), cached, err)
 			}
 		}
 		logins, _, revoked := s.state()

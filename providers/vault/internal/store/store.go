@@ -63,6 +63,9 @@ type Auth struct {
 	// TTL is how long it is valid. Zero: for ever.
 	TTL       time.Duration
 	Renewable bool
+	// Accessor names the token to those who may not have it. Batch tokens have
+	// none.
+	Accessor string
 	// Batch says that the token cannot be revoked.
 	Batch bool
 }
@@ -104,6 +107,40 @@ func (p *Pool) RenewSelf(ctx context.Context, ep Endpoint, token sdk.SecretStrin
 func (p *Pool) RevokeSelf(ctx context.Context, ep Endpoint, token sdk.SecretString) error {
 	_, err := p.post(ctx, call{endpoint: ep, token: token}, "v1/auth/token/revoke-self", nil)
 	return err
+}
+
+// RenewAccessor prolongs the token that an accessor names, and returns until
+// when. The store's default policy does not allow it.
+func (p *Pool) RenewAccessor(ctx context.Context, ep Endpoint, token sdk.SecretString, accessor string) (time.Duration, error) {
+	c := call{endpoint: ep, token: token, hidden: sdk.NewSecretString(accessor)}
+	secret, err := p.post(ctx, c, "v1/auth/token/renew-accessor", map[string]string{"accessor": accessor})
+	if err != nil {
+		return 0, err
+	}
+	if secret == nil || secret.Auth == nil {
+		return 0, &Error{Status: http.StatusNoContent}
+	}
+	return seconds(secret.Auth.LeaseDuration), nil
+}
+
+// LookupLease tells how long a lease is still valid. The store's default policy
+// allows it.
+func (p *Pool) LookupLease(ctx context.Context, ep Endpoint, token sdk.SecretString, id string) (Lease, error) {
+	c := call{endpoint: ep, token: token, hidden: sdk.NewSecretString(id)}
+	secret, err := p.post(ctx, c, "v1/sys/leases/lookup", map[string]string{"lease_id": id})
+	if err != nil {
+		return Lease{}, err
+	}
+	if secret == nil {
+		return Lease{}, &Error{Status: http.StatusNoContent}
+	}
+	renewable, _ := secret.Data["renewable"].(bool)
+	number, _ := secret.Data["ttl"].(json.Number)
+	ttl, err := number.Int64()
+	if err != nil {
+		return Lease{}, &Error{Status: http.StatusOK, Texts: []string{"the answer holds no time to live"}}
+	}
+	return Lease{Duration: seconds(int(ttl)), Renewable: renewable}, nil
 }
 
 // RenewLease prolongs a lease by what its role says. The store's default
@@ -150,7 +187,8 @@ func authOf(secret *api.Secret, err error) (Auth, error) {
 		Token:     sdk.NewSecretString(secret.Auth.ClientToken),
 		TTL:       seconds(secret.Auth.LeaseDuration),
 		Renewable: secret.Auth.Renewable,
-		Batch:     secret.Auth.Accessor == "", // which only batch tokens have not
+		Accessor:  secret.Auth.Accessor,
+		Batch:     secret.Auth.Accessor == "",
 	}, nil
 }
 

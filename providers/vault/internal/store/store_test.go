@@ -213,3 +213,81 @@ func TestAnswerPrintsNothing(t *testing.T) {
 		t.Errorf("printed: %s", text)
 	}
 }
+
+// TestLeaseCalls: what is asked of leases and of the logins of others, as the
+// API has it.
+func TestLeaseCalls(t *testing.T) {
+	t.Parallel()
+	type seen struct{ path, body string }
+	for name, tt := range map[string]struct {
+		answer string
+		call   func(p *Pool, ep Endpoint) (any, error)
+		want   seen
+		got    any
+	}{
+		"renew": {
+			`{"lease_id":"l","lease_duration":60,"renewable":true}`,
+			func(p *Pool, ep Endpoint) (any, error) { return p.RenewLease(t.Context(), ep, sdk.SecretString{}, "l") },
+			seen{"/v1/sys/leases/renew", `{"lease_id":"l"}`},
+			Lease{Duration: time.Minute, Renewable: true},
+		},
+		"look up": {
+			`{"data":{"id":"l","ttl":30,"renewable":false}}`,
+			func(p *Pool, ep Endpoint) (any, error) {
+				return p.LookupLease(t.Context(), ep, sdk.SecretString{}, "l")
+			},
+			seen{"/v1/sys/leases/lookup", `{"lease_id":"l"}`},
+			Lease{Duration: 30 * time.Second},
+		},
+		"renew a login": {
+			`{"auth":{"client_token":"","accessor":"a","lease_duration":90,"renewable":true}}`,
+			func(p *Pool, ep Endpoint) (any, error) {
+				return p.RenewAccessor(t.Context(), ep, sdk.SecretString{}, "a")
+			},
+			seen{"/v1/auth/token/renew-accessor", `{"accessor":"a"}`},
+			90 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan seen, 1)
+			address, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				var body json.RawMessage
+				_ = json.NewDecoder(r.Body).Decode(&body)
+				got <- seen{r.RequestURI, string(body)}
+				answer(200, tt.answer)(w, r)
+			})
+			result, err := tt.call(newPool(t), Endpoint{Address: address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if request := <-got; request != tt.want {
+				t.Errorf("asked %+v, want %+v", request, tt.want)
+			}
+			if result != tt.got {
+				t.Errorf("got %v, want %v", result, tt.got)
+			}
+			for _, nothing := range []string{"", `{"data":{}}`} {
+				address, _ := serve(t, answer(200, nothing))
+				if _, err := tt.call(newPool(t), Endpoint{Address: address}); err == nil && (nothing == "" || name != "renew") {
+					t.Errorf("an answer of %q is taken for one", nothing)
+				}
+			}
+		})
+	}
+}
+
+// TestLeaseErrorsHideIDs: an id is as good as the right to renew what it names.
+func TestLeaseErrorsHideIDs(t *testing.T) {
+	t.Parallel()
+	address, _ := serve(t, answer(400, `{"errors":["no canary-id here"]}`))
+	ep, p := Endpoint{Address: address}, newPool(t)
+	_, renew := p.RenewLease(t.Context(), ep, sdk.SecretString{}, "canary-id")
+	_, lookup := p.LookupLease(t.Context(), ep, sdk.SecretString{}, "canary-id")
+	_, accessor := p.RenewAccessor(t.Context(), ep, sdk.SecretString{}, "canary-id")
+	for _, err := range []error{renew, lookup, accessor, p.RevokeLease(t.Context(), ep, sdk.SecretString{}, "canary-id")} {
+		if !Is(err, 400) || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "[redacted]") {
+			t.Errorf("error = %v", err)
+		}
+	}
+}

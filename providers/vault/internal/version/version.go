@@ -11,8 +11,9 @@
 //   - A kv version 2 secret has a version of its own. It is used, with the time
 //     of its creation, as a secret that was destroyed and made anew begins at 1
 //     again. Nothing of the content goes in.
-//   - A credential with a lease is as unique as its lease's id, which is hashed:
-//     the id is random, so that the hash tells nothing.
+//   - A credential is as unique as its lease's id, or as one that is made up for
+//     it. That is hashed: it is random, so that the hash tells nothing. A process
+//     that knows the id knows the version, also without the content.
 //   - For all else only the content tells. It goes through PBKDF2 with SHA-256
 //     and [iterations] rounds, salted with all of the object's configuration.
 //     That is about 20 ms of one core for a guess, and as much for an honest
@@ -66,16 +67,19 @@ type Input struct {
 	Endpoint store.Endpoint
 	Object   params.Object
 	// Mode is the file's.
-	Mode     fs.FileMode
-	Answer   *store.Answer
-	Contents []byte
+	Mode fs.FileMode
+	// Credential is the id of what was issued with the answer, if anything was.
+	// Neither answer nor contents are needed then.
+	Credential string
+	Answer     *store.Answer
+	Contents   []byte
 }
 
 // Of returns the version of an object.
 func (m *Maker) Of(in Input) (string, error) {
 	config := configOf(in)
-	if id := in.Answer.LeaseID(); id != "" {
-		return digest(config, id), nil
+	if in.Credential != "" {
+		return digest(config, in.Credential), nil
 	}
 	if number, created, ok := versioned(in); ok {
 		return number + "-" + digest(config, number, created), nil

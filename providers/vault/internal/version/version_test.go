@@ -25,7 +25,7 @@ func input(t *testing.T, body string) Input {
 	return Input{
 		Endpoint: store.Endpoint{Address: "https://v"},
 		Object:   params.Object{Name: "o", Key: "k", Request: store.Request{Method: "GET", Path: "v1/secret/data/app"}},
-		Mode:     0o644, Answer: store.NewAnswer(secret), Contents: []byte("canary"),
+		Mode:     0o644, Credential: secret.LeaseID, Answer: store.NewAnswer(secret), Contents: []byte("canary"),
 	}
 }
 
@@ -102,6 +102,17 @@ func TestOfContents(t *testing.T) {
 	whole.Object.Key, other.Object.Key, other.Contents = "", "", []byte("custom metadata")
 	if of(t, whole) == of(t, other) {
 		t.Error("an envelope holds more than the version is of: its content must count")
+	}
+}
+
+// The process that comes after this one knows a credential's id, and not what
+// was issued.
+func TestOfCredential(t *testing.T) {
+	t.Parallel()
+	whole, lost := input(t, leased), input(t, leased)
+	lost.Answer, lost.Contents = nil, nil
+	if of(t, whole) != of(t, lost) {
+		t.Error("the version of a credential depends on its contents")
 	}
 }
 

@@ -290,8 +290,11 @@ type FetchRequest struct {
 	// answer is worth keeping that long, for the other volumes of its key. Unset:
 	// never.
 	RefreshInterval *durationpb.Duration `protobuf:"bytes,14,opt,name=refresh_interval,json=refreshInterval,proto3" json:"refresh_interval,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the last answer for this volume said in its provider_state. Empty for a
+	// new volume.
+	ProviderState []byte `protobuf:"bytes,15,opt,name=provider_state,json=providerState,proto3" json:"provider_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchRequest) Reset() {
@@ -422,6 +425,13 @@ func (x *FetchRequest) GetRefreshInterval() *durationpb.Duration {
 	return nil
 }
 
+func (x *FetchRequest) GetProviderState() []byte {
+	if x != nil {
+		return x.ProviderState
+	}
+	return nil
+}
+
 type FetchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// current_objects is what the store holds: files and objects are empty.
@@ -433,8 +443,11 @@ type FetchResponse struct {
 	Leases       []*v1.Lease          `protobuf:"bytes,5,rep,name=leases,proto3" json:"leases,omitempty"`
 	// When the store was asked for this answer, or asked to confirm it: nothing
 	// in it is older.
-	FetchedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
-	Source        Source                 `protobuf:"varint,7,opt,name=source,proto3,enum=postern.gateway.v1.Source" json:"source,omitempty"`
+	FetchedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
+	Source    Source                 `protobuf:"varint,7,opt,name=source,proto3,enum=postern.gateway.v1.Source" json:"source,omitempty"`
+	// To be sent with the next fetch for this volume, in place of what an earlier
+	// answer said. See FetchResponse.state of the provider's contract.
+	ProviderState []byte `protobuf:"bytes,8,opt,name=provider_state,json=providerState,proto3" json:"provider_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +529,13 @@ func (x *FetchResponse) GetSource() Source {
 		return x.Source
 	}
 	return Source_SOURCE_UNSPECIFIED
+}
+
+func (x *FetchResponse) GetProviderState() []byte {
+	if x != nil {
+		return x.ProviderState
+	}
+	return nil
 }
 
 type ReleaseRequest struct {
@@ -1436,7 +1456,7 @@ var File_postern_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\xd8\x06\n" +
+	" postern/gateway/v1/gateway.proto\x12\x12postern.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"postern/provider/v1/provider.proto\x1a\x1epostern/secret/v1/secret.proto\"\x84\a\n" +
 	"\fFetchRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12(\n" +
@@ -1455,13 +1475,14 @@ const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"targetPath\x12\x18\n" +
 	"\arefresh\x18\f \x01(\bR\arefresh\x12?\n" +
 	"\rfetched_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\ffetchedAfter\x12D\n" +
-	"\x10refresh_interval\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x0frefreshInterval\x1a=\n" +
+	"\x10refresh_interval\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x0frefreshInterval\x12*\n" +
+	"\x0eprovider_state\x18\x0f \x01(\fB\x03\x80\x01\x01R\rproviderState\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaa\x03\n" +
 	"\rFetchResponse\x12!\n" +
 	"\fnot_modified\x18\x01 \x01(\bR\vnotModified\x12-\n" +
 	"\x05files\x18\x02 \x03(\v2\x17.postern.secret.v1.FileR\x05files\x12:\n" +
@@ -1470,7 +1491,8 @@ const file_postern_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x06leases\x18\x05 \x03(\v2\x18.postern.secret.v1.LeaseR\x06leases\x129\n" +
 	"\n" +
 	"fetched_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchedAt\x122\n" +
-	"\x06source\x18\a \x01(\x0e2\x1a.postern.gateway.v1.SourceR\x06source\"-\n" +
+	"\x06source\x18\a \x01(\x0e2\x1a.postern.gateway.v1.SourceR\x06source\x12*\n" +
+	"\x0eprovider_state\x18\b \x01(\fB\x03\x80\x01\x01R\rproviderState\"-\n" +
 	"\x0eReleaseRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\"\x11\n" +
 	"\x0fReleaseResponse\"-\n" +

@@ -411,8 +411,11 @@ type FetchRequest struct {
 	DefaultFileMode uint32 `protobuf:"varint,8,opt,name=default_file_mode,json=defaultFileMode,proto3" json:"default_file_mode,omitempty"`
 	// What the volume holds now; empty for a new one.
 	CurrentObjects []*v1.ObjectVersion `protobuf:"bytes,9,rep,name=current_objects,json=currentObjects,proto3" json:"current_objects,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What the last answer for this volume said in its state, whichever instance
+	// of the provider gave it. Empty for a new volume.
+	State         []byte `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FetchRequest) Reset() {
@@ -508,6 +511,13 @@ func (x *FetchRequest) GetCurrentObjects() []*v1.ObjectVersion {
 	return nil
 }
 
+func (x *FetchRequest) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
 type FetchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// current_objects is what the store holds: files and objects are empty.
@@ -519,10 +529,14 @@ type FetchResponse struct {
 	Sharing v1.Sharing `protobuf:"varint,4,opt,name=sharing,proto3,enum=postern.secret.v1.Sharing" json:"sharing,omitempty"`
 	// How long the answer may be served again. Unset: not at all.
 	FreshFor *durationpb.Duration `protobuf:"bytes,5,opt,name=fresh_for,json=freshFor,proto3" json:"fresh_for,omitempty"`
-	// When it should be fetched again, if sooner or later than the volume's
-	// interval says (a lease's two thirds, a certificate's renewal).
-	RefreshAfter  *durationpb.Duration `protobuf:"bytes,6,opt,name=refresh_after,json=refreshAfter,proto3" json:"refresh_after,omitempty"`
-	Leases        []*v1.Lease          `protobuf:"bytes,7,rep,name=leases,proto3" json:"leases,omitempty"`
+	// When it should be fetched again, if that is sooner than the volume's
+	// interval says or the volume has none (for a lease, a certificate's renewal).
+	RefreshAfter *durationpb.Duration `protobuf:"bytes,6,opt,name=refresh_after,json=refreshAfter,proto3" json:"refresh_after,omitempty"`
+	Leases       []*v1.Lease          `protobuf:"bytes,7,rep,name=leases,proto3" json:"leases,omitempty"`
+	// What this instance, or one that comes after it, needs to know to go on with
+	// the volume's credentials. It is opaque to all others, holds neither tokens
+	// nor contents, and is at most 16 KiB. Only in an answer for this pod alone.
+	State         []byte `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -602,6 +616,13 @@ func (x *FetchResponse) GetRefreshAfter() *durationpb.Duration {
 func (x *FetchResponse) GetLeases() []*v1.Lease {
 	if x != nil {
 		return x.Leases
+	}
+	return nil
+}
+
+func (x *FetchResponse) GetState() []byte {
+	if x != nil {
+		return x.State
 	}
 	return nil
 }
@@ -714,7 +735,7 @@ const file_postern_provider_v1_provider_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1a\n" +
 	"\brequired\x18\x03 \x01(\bR\brequired\x12#\n" +
-	"\rlocates_store\x18\x04 \x01(\bR\flocatesStore\"\xfc\x04\n" +
+	"\rlocates_store\x18\x04 \x01(\bR\flocatesStore\"\x97\x05\n" +
 	"\fFetchRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\x12(\n" +
 	"\x03pod\x18\x02 \x01(\v2\x16.postern.secret.v1.PodR\x03pod\x12+\n" +
@@ -726,13 +747,15 @@ const file_postern_provider_v1_provider_proto_rawDesc = "" +
 	"\x06tokens\x18\x06 \x03(\v2\x18.postern.secret.v1.TokenR\x06tokens\x12M\n" +
 	"\asecrets\x18\a \x03(\v2..postern.provider.v1.FetchRequest.SecretsEntryB\x03\x80\x01\x01R\asecrets\x12*\n" +
 	"\x11default_file_mode\x18\b \x01(\rR\x0fdefaultFileMode\x12I\n" +
-	"\x0fcurrent_objects\x18\t \x03(\v2 .postern.secret.v1.ObjectVersionR\x0ecurrentObjects\x1a=\n" +
+	"\x0fcurrent_objects\x18\t \x03(\v2 .postern.secret.v1.ObjectVersionR\x0ecurrentObjects\x12\x19\n" +
+	"\x05state\x18\n" +
+	" \x01(\fB\x03\x80\x01\x01R\x05state\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x03\n" +
 	"\rFetchResponse\x12!\n" +
 	"\fnot_modified\x18\x01 \x01(\bR\vnotModified\x12-\n" +
 	"\x05files\x18\x02 \x03(\v2\x17.postern.secret.v1.FileR\x05files\x12:\n" +
@@ -740,7 +763,8 @@ const file_postern_provider_v1_provider_proto_rawDesc = "" +
 	"\asharing\x18\x04 \x01(\x0e2\x1a.postern.secret.v1.SharingR\asharing\x126\n" +
 	"\tfresh_for\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bfreshFor\x12>\n" +
 	"\rrefresh_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\frefreshAfter\x120\n" +
-	"\x06leases\x18\a \x03(\v2\x18.postern.secret.v1.LeaseR\x06leases\"-\n" +
+	"\x06leases\x18\a \x03(\v2\x18.postern.secret.v1.LeaseR\x06leases\x12\x19\n" +
+	"\x05state\x18\b \x01(\fB\x03\x80\x01\x01R\x05state\"-\n" +
 	"\x0eReleaseRequest\x12\x1b\n" +
 	"\tvolume_id\x18\x01 \x01(\tR\bvolumeId\"\x11\n" +
 	"\x0fReleaseResponse*t\n" +
