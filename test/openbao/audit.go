@@ -22,8 +22,11 @@ type Call struct {
 }
 
 // Calls returns all calls since the start, but those that failed.
-func (s *Server) Calls() (calls []Call, err error) {
-	file, err := os.Open(s.auditFile())
+func (s *Server) Calls() ([]Call, error) { return ReadCalls(s.auditFile()) }
+
+// ReadCalls returns the calls in an audit log, but those that failed.
+func ReadCalls(log string) (calls []Call, err error) {
+	file, err := os.Open(log)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
