@@ -28,7 +28,7 @@ func TestWhatIsObservedIsDocumented(t *testing.T) {
 		"- {name: watched, action: audit, require: pod.name == 'nobody'}",
 		"- {name: some-classes, require: secretProviderClass.name != 'forbidden'}")
 	n := startNode(t, func(c *harness.Config) {
-		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1ns") // each repeated publish refreshes
+		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1s", "--sync-secret-namespaces", "*")
 		c.GatewayArgs = append(c.GatewayArgs, "--policy-file", policy, "--max-calls=1", "--max-queued=1")
 	})
 	namespace := tenant(t, map[string]any{"username": "bob", "password": "p4ssw0rd"})
@@ -36,9 +36,15 @@ func TestWhatIsObservedIsDocumented(t *testing.T) {
 	class(t, namespace, "wrong", vaultSpec(namespace, map[string]any{"roleName": "nobody"}))
 	v := pod(t, namespace, "web", "app")
 	must(t, n.Kubelet.Publish(t.Context(), v))
-	must(t, n.Kubelet.Publish(t.Context(), v))
+	// One that stays, whose class asks for a Kubernetes Secret.
+	openForSecrets(t, namespace)
+	synced := vaultSpec(namespace, nil)
+	synced["secretObjects"] = []any{map[string]any{"secretName": "app", "dataFrom": []any{map[string]any{}}}}
+	class(t, namespace, "synced", synced)
+	n.publish(t, pod(t, namespace, "synced", "synced"))
+	n.eventuallyMetric(t, n.Driver, `rotation_reconcile_duration_sec_count{`)
 	class(t, namespace, "app", vaultSpec(namespace, map[string]any{"roleName": "nobody"}))
-	must(t, n.Kubelet.Publish(t.Context(), v)) // the refresh fails, which kubelet is not told
+	n.eventuallyMetric(t, n.Driver, `rotation_reconcile_error_total{`)
 	if err := n.Kubelet.Publish(t.Context(), pod(t, namespace, "wrong", "wrong")); err == nil {
 		t.Fatal("a mount with the wrong role succeeded")
 	}
@@ -69,6 +75,16 @@ func TestWhatIsObservedIsDocumented(t *testing.T) {
 	waitFor(t, ctx, func() string { return cmp.Diff(documented, n.spanNames()) })
 }
 
+// eventuallyMetric waits until a daemon shows a series that begins so.
+func (n *node) eventuallyMetric(t *testing.T, of *harness.Daemon, series string) {
+	t.Helper()
+	eventually(t, "there is "+series, func() bool {
+		metrics, err := of.Get(t.Context(), "/metrics")
+		must(t, err)
+		return strings.Contains(metrics, series)
+	})
+}
+
 // policyFile writes rules where the gateway can read them, in a directory of
 // their own as in a pod.
 func policyFile(t *testing.T, rules ...string) string {
@@ -95,11 +111,7 @@ func (n *node) exhaustBudget(t *testing.T, namespace string) {
 		volumes[i] = pod(t, namespace, name, name)
 		pods.Go(func() { _ = n.Kubelet.Publish(t.Context(), volumes[i]) }) // two of them fail
 	}
-	eventually(t, "calls are refused", func() bool {
-		metrics, err := n.Gateway.Get(t.Context(), "/metrics")
-		must(t, err)
-		return strings.Contains(metrics, "postern_gateway_budget_refused_total{")
-	})
+	n.eventuallyMetric(t, n.Gateway, "postern_gateway_budget_refused_total{")
 	must(t, n.Providers["vault"].Signal(syscall.SIGCONT))
 	pods.Wait()
 	for _, v := range volumes {

@@ -229,3 +229,25 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// openForSecrets lets the driver write Secrets in a namespace, as the chart
+// does for those in its values.
+func openForSecrets(t *testing.T, namespace string) {
+	t.Helper()
+	for _, manifest := range []string{`
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: secrets, namespace: %[1]s}
+rules:
+- {apiGroups: [""], resources: [secrets], verbs: [get, list, create, patch, delete]}
+`, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: secrets, namespace: %[1]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: secrets}
+subjects:
+- {kind: ServiceAccount, namespace: kube-system, name: secrets-store-csi-driver}
+`} {
+		must(t, servers.API.Apply(t.Context(), fmt.Sprintf(manifest, namespace)))
+	}
+}

@@ -203,9 +203,9 @@ func checkApply(t *testing.T, s *secretServer) {
 	if same.ResourceVersion != first.ResourceVersion {
 		t.Errorf("an apply that changes nothing made version %s of %s", same.ResourceVersion, first.ResourceVersion)
 	}
-	must[*metav1.ObjectMeta](t)(s.client.ApplySecret(ctx, secret("db", "", map[string]string{"a": "2"})))
+	must[*metav1.ObjectMeta](t)(s.client.ApplySecret(ctx, secret("db", "", map[string]string{"a": "2", "empty": ""})))
 	got := must[*kube.Secret](t)(s.client.Secret(ctx, "shop", "db"))
-	if diff := cmp.Diff(map[string]string{"a": "2"}, reveal(got)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"a": "2", "empty": ""}, reveal(got)); diff != "" {
 		t.Errorf("contents after b was left out (-want +got):\n%s", diff)
 	}
 }

@@ -135,8 +135,12 @@ func (t *transaction) annotate(err error) error {
 			Err:     err,
 		}}
 	}
+	did := "mount"
+	if t.volume != nil {
+		did = "refresh"
+	}
 	failure := *rpc.FromError(err)
-	failure.Message = fmt.Sprintf("failed to mount secrets store objects for pod %s/%s, secretproviderclass %s: %s",
-		t.request.Pod.Namespace, t.request.Pod.Name, t.request.SecretProviderClass, failure.Message)
+	failure.Message = fmt.Sprintf("failed to %s secrets store objects for pod %s/%s, secretproviderclass %s: %s",
+		did, t.request.Pod.Namespace, t.request.Pod.Name, t.request.SecretProviderClass, failure.Message)
 	return &stepError{errorType(err), &failure}
 }

@@ -49,7 +49,7 @@ func TestRefresh_Outage(t *testing.T) {
 			t.Fatalf("events: %+v", events)
 		}
 		for _, event := range events {
-			if event.Reason != podstatus.ReasonRotationFailed || event.Key != events[0].Key || !strings.Contains(event.Message, "no answer") {
+			if event.Reason != podstatus.ReasonRotationFailed || event.Key != events[0].Key || !strings.Contains(event.Message, "failed to refresh") || !strings.Contains(event.Message, "no answer") {
 				t.Errorf("event %+v", event)
 			}
 		}

@@ -47,7 +47,7 @@ func (c *Cluster) answerSecret(r *http.Request, body []byte) (int, any) {
 	case r.Method == http.MethodDelete:
 		return c.deleteSecret(path, live, body)
 	case r.Method == http.MethodPatch:
-		return c.patchSecret(path, live, body, author{manager: manager, apply: applies(r)})
+		return c.patchSecret(path, live, body, author{manager: manager, apply: applies(r), force: r.URL.Query().Get("force") == "true"})
 	default:
 		return failure(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "method not allowed", path)
 	}
@@ -135,8 +135,11 @@ func (c *Cluster) patchSecret(path string, live map[string]any, body []byte, by 
 	}
 	next := clone(live)
 	owners := decodeManagers(metadata(live)["managedFields"])
-	if by.apply {
-		owners.apply(next, change, by)
+	if force := by.force; by.apply {
+		by.force = false
+		if !owners.apply(next, change, by) && !force {
+			return failure(http.StatusConflict, metav1.StatusReasonConflict, "others own what is applied", path)
+		}
 	} else {
 		merge(next, change)
 		if _, given := metadata(change)["managedFields"]; given {
@@ -171,6 +174,8 @@ func refuse(live, next map[string]any) string {
 type author struct {
 	manager string
 	apply   bool
+	// force is of one request, and false in managers.
+	force bool
 }
 
 // path is a field's path, in the names of fieldsV1 and with pathEnd after each.
@@ -207,23 +212,27 @@ func (m managers) disown(field path) {
 	}
 }
 
-// apply writes an author's whole will, by force.
-func (m managers) apply(object, will map[string]any, by author) {
+// apply writes an author's whole will, by force. It tells whether force was not
+// needed.
+func (m managers) apply(object, will map[string]any, by author) (gentle bool) {
 	before, wanted := leaves(object), leaves(will)
+	previous := m[by]
+	delete(m, by)
+	gentle = true
 	for field, value := range wanted {
 		if old, ok := before[field]; !ok || !reflect.DeepEqual(old, value) {
+			gentle = gentle && !m.owned(field)
 			m.disown(field)
 		}
 		set(object, field, value)
 	}
-	previous := m[by]
-	delete(m, by)
 	for field := range previous {
 		if _, stays := wanted[field]; !stays && !m.owned(field) {
 			set(object, field, nil)
 		}
 	}
 	m[by] = wanted
+	return gentle
 }
 
 func (m managers) owned(field path) bool {
