@@ -35,11 +35,11 @@ func (s *Server) DriverKubeconfig(ctx context.Context) (string, error) {
 }
 
 // DriverRules are all that the driver may do: read single objects that it knows
-// the name of, write its status objects, and send events. It lists nothing of
-// other people's.
+// the name of, watch single classes, write its status objects, and send events.
+// It lists nothing of other people's.
 func DriverRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		{APIGroups: []string{crdGroup}, Resources: []string{"secretproviderclasses"}, Verbs: []string{"get"}},
+		{APIGroups: []string{crdGroup}, Resources: []string{"secretproviderclasses"}, Verbs: []string{"get", "watch"}},
 		{
 			APIGroups: []string{crdGroup}, Resources: []string{"secretproviderclasspodstatuses"},
 			Verbs: []string{"get", "list", "watch", "create", "update", "patch", "delete"},

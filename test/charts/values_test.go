@@ -48,6 +48,10 @@ func TestValueErrors(t *testing.T) {
 			"at '/rotationPollInterval': '2 minutes' does not match pattern",
 		},
 		{
+			"driver: {syncSecret: {namespaces: shop}}",
+			"at '/syncSecret/namespaces': got string, want array",
+		},
+		{
 			"provider-vault: {enabled: true, vault: {host: x}}",
 			"provider-vault: - at '/vault': additional properties 'host' not allowed",
 		},
@@ -81,10 +85,6 @@ func TestValueErrors(t *testing.T) {
 		},
 		// Names of the upstream chart whose features are not here.
 		{
-			"driver: {syncSecret: {enabled: true}}",
-			"driver: - at '': additional properties 'syncSecret' not allowed",
-		},
-		{
 			"driver: {windows: {enabled: true}}",
 			"driver: - at '': additional properties 'windows' not allowed",
 		},
@@ -116,6 +116,7 @@ commonLabels: {team: platform}
 enableSecretRotation: true
 rotationPollInterval: 30s
 rbac: {install: true}
+syncSecret: {enabled: true}
 livenessProbe: {port: 9909, logLevel: 4}
 linux:
   driver: {resources: {limits: {memory: 300Mi}}}
@@ -169,7 +170,7 @@ func TestUpstreamValues(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", what, got[1], got[0])
 		}
 	}
-	for _, flag := range []string{"--rotation-poll-interval=30s", "--kubelet-root=/var/data/kubelet", "--metrics-addr=:9095"} {
+	for _, flag := range []string{"--rotation-poll-interval=30s", "--sync-secret-namespaces=*", "--kubelet-root=/var/data/kubelet", "--metrics-addr=:9095"} {
 		if !has(driver.Args, flag) {
 			t.Errorf("the driver has no %s: %v", flag, driver.Args)
 		}

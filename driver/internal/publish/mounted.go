@@ -44,7 +44,9 @@ type mountedVolume struct {
 	content content
 	// requestedAt is when somebody asked for a refresh that was not made yet.
 	requestedAt time.Time
-	due         time.Time
+	// due is when the volume is looked at next, and fetchDue when its content is
+	// fetched next: later, if only its Secrets are to be tried again.
+	due, fetchDue time.Time
 
 	// failures counts attempts to refresh since the last success, the first of
 	// which was at failingSince, and failure is why the last one failed.
@@ -53,8 +55,8 @@ type mountedVolume struct {
 	failure      *rpc.Error
 	// stale is set once the volume's users are told of that.
 	stale *podstatus.Failure
-	// unsynced is why a Kubernetes Secret is not in place, and unsyncedCount how
-	// often in a row one was not.
+	// unsynced is why a Kubernetes Secret is not in place, once users are told,
+	// and unsyncedCount how often in a row one was not.
 	unsynced      *podstatus.Failure
 	unsyncedCount int
 
@@ -64,6 +66,11 @@ type mountedVolume struct {
 
 func (v *mountedVolume) class() string {
 	return v.request.Pod.Namespace + "/" + v.request.SecretProviderClass
+}
+
+// syncOnly reports whether the content is not due, but the Secrets.
+func (v *mountedVolume) syncOnly(now time.Time) bool {
+	return v.unsyncedCount > 0 && v.failures == 0 && v.requestedAt.IsZero() && now.Before(v.fetchDue)
 }
 
 func (v *mountedVolume) waitsForToken() bool {
@@ -146,10 +153,8 @@ func (m *mountedVolumes) succeededLocked(v *mountedVolume, o outcome, first bool
 		v.requestedAt = time.Time{}
 	}
 	v.unsynced = o.unsynced
-	if v.unsynced == nil {
+	if v.unsyncedCount++; !o.syncAgain {
 		v.unsyncedCount = 0
-	} else {
-		v.unsyncedCount++
 	}
 	if o.stale != nil {
 		v.failures, v.failure, v.stale = 1, &rpc.Error{Reason: o.stale.Reason, Message: o.stale.Message}, o.stale
@@ -163,8 +168,9 @@ func (m *mountedVolumes) succeededLocked(v *mountedVolume, o outcome, first bool
 	if soonest := time.Now().Add(refresh.MinInterval); !due.IsZero() && due.Before(soonest) {
 		due = soonest // whatever a gateway takes for new
 	}
-	if v.unsynced != nil {
-		due = earlier(due, m.retryAt(v, &rpc.Error{Reason: v.unsynced.Reason}, v.unsyncedCount))
+	v.fetchDue = due
+	if o.syncAgain {
+		due = earlier(due, m.retryAt(v, &rpc.Error{}, v.unsyncedCount))
 	}
 	if !v.requestedAt.IsZero() {
 		due = time.Now()

@@ -46,7 +46,10 @@ func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 		attribute.String("csi.volume_id", volumeID),
 	))
 	defer span.End()
-	t := &transaction{publisher: p, request: now.request, provider: now.content.provider, volume: v, held: now.content, requestedAt: now.requestedAt}
+	t := &transaction{
+		publisher: p, request: now.request, provider: now.content.provider,
+		volume: v, held: now.content, requestedAt: now.requestedAt, unsyncedCount: now.unsyncedCount, syncOnly: now.syncOnly(started),
+	}
 	outcome, err := t.refreshOrPanic(ctx)
 	if errors.Is(err, errVolumeGone) || (err != nil && !p.mounted.has(v)) {
 		p.abandon(v, t.fetched)
@@ -91,9 +94,12 @@ func (t *transaction) refresh(ctx context.Context) (outcome, error) {
 		return outcome{}, err
 	}
 	o := outcome{content: t.held, began: time.Now()}
-	o.content.requested, o.content.revision = class.Annotations[apiv1.AnnotationRefresh], revisionOf(class)
-	if interval == 0 && !t.held.byProvider && t.requestedAt.IsZero() {
+	o.content.revision = revisionOf(class)
+	never := interval == 0 && !t.held.byProvider && t.requestedAt.IsZero()
+	if never {
 		o.content.interval = 0
+	}
+	if never || t.syncOnly {
 		t.syncMounted(ctx, class, &o, nil)
 		return o, nil
 	}

@@ -156,6 +156,11 @@ func TestRefresh_Never(t *testing.T) {
 				<-time.After(24 * time.Hour)
 				mustPublish(t, w, other, 1)
 
+				// The driver hears of it a moment after the class has it.
+				w.classes.change(func(class *apiv1.SecretProviderClass) {
+					class.Annotations = map[string]string{apiv1.AnnotationRefresh: "now"}
+				})
+				mustPublish(t, w, w.running(t), 1)
 				other.RequestRefresh("shop", "database", "now")
 				wantFetches(t, w, 2)
 			})

@@ -26,7 +26,7 @@ const reasonSecretFailed = "SecretSyncFailed"
 func (t *transaction) syncBeforeMount(ctx context.Context, class *apiv1.SecretProviderClass, o *outcome, files []volume.File) error {
 	err := t.sync(ctx, class, o, true, func() ([]volume.File, error) { return files, nil })
 	if err != nil && secretsync.Temporary(err) {
-		return syncError(class, err)
+		return syncError(err)
 	}
 	return nil
 }
@@ -70,6 +70,10 @@ func (t *transaction) sync(ctx context.Context, class *apiv1.SecretProviderClass
 	if err == nil {
 		return nil
 	}
+	o.syncAgain = true
+	if t.volume != nil && t.unsyncedCount == 0 && secretsync.Temporary(err) {
+		return err // it is told if it lasts
+	}
 	o.unsynced = &podstatus.Failure{Reason: reasonSecretFailed, Message: err.Error()}
 	t.tell(ctx, podstatus.Event{Reason: podstatus.ReasonSecretFailed, Message: err.Error(), Key: t.request.VolumeID})
 	return err
@@ -95,10 +99,10 @@ func objectIDs(c content) []string {
 	return ids
 }
 
-func syncError(class *apiv1.SecretProviderClass, err error) error {
+func syncError(err error) error {
 	return &stepError{errorTypeMount, &rpc.Error{
 		Code:    codes.Unavailable,
-		Message: fmt.Sprintf("failed to sync the Kubernetes Secrets of secretproviderclass %s/%s: %v", class.Namespace, class.Name, err),
+		Message: fmt.Sprintf("failed to sync Kubernetes Secrets: %v", err),
 		Err:     err,
 	}}
 }

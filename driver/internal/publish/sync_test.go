@@ -64,7 +64,7 @@ func TestSync_TemporaryFailureOfAMount(t *testing.T) {
 		secrets.become(secretsync.Result{}, fmt.Errorf("sync: %w", temporaryError{}))
 		p := w.running(t)
 		err := p.Publish(t.Context(), request(t, nil))
-		if err == nil || !strings.Contains(err.Error(), "secretproviderclass shop/database") || w.volumes.at(target) != nil {
+		if err == nil || !strings.Contains(err.Error(), "failed to sync Kubernetes Secrets: sync: slow down") || w.volumes.at(target) != nil {
 			t.Errorf("error %v, mounted %v", err, w.volumes.at(target))
 		}
 		secrets.become(secretsync.Result{}, nil)
@@ -97,6 +97,39 @@ func TestSync_FailureIsTold(t *testing.T) {
 		if err := p.Unpublish(t.Context(), "csi-1", target); err != nil || !cmp.Equal(secrets.forgot, []string{"csi-1"}) {
 			t.Errorf("%v, forgot %v", err, secrets.forgot)
 		}
+	})
+}
+
+// An API server that is away for a moment is no news for a volume whose Secrets
+// are in place; one that stays away is.
+func TestSync_TemporaryFailureOfARefresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, secrets := syncing(t)
+		mustPublish(t, w, w.running(t), 1)
+		away := fmt.Errorf("sync: %w", temporaryError{})
+		syncs := func() int {
+			synced, _ := secrets.syncs()
+			return len(synced)
+		}
+		secrets.become(secretsync.Result{}, away)
+		nextFetch(t, w, 2)
+		if last := w.recorder.last(); syncs() != 2 || last.Unsynced != nil || len(w.recorder.warnings()) != 0 {
+			t.Errorf("after %d syncs: %+v, %+v", syncs(), last.Unsynced, w.recorder.warnings())
+		}
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		if last := w.recorder.last(); syncs() != 3 || last.Unsynced == nil || len(w.recorder.told(podstatus.ReasonSecretFailed)) != 1 {
+			t.Errorf("after %d syncs: %+v, %+v", syncs(), last.Unsynced, w.recorder.warnings())
+		}
+		secrets.become(secretsync.Result{}, nil)
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		if last := w.recorder.last(); last.Unsynced != nil {
+			t.Errorf("after it worked again: %+v", last.Unsynced)
+		}
+		wantFetches(t, w, 2) // the store has nothing to do with it
+		nextFetch(t, w, 3)
 	})
 }
 

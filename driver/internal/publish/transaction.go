@@ -38,6 +38,10 @@ type transaction struct {
 	volume      *mountedVolume
 	held        content
 	requestedAt time.Time
+	// unsyncedCount is how often in a row its Secrets were not in place.
+	unsyncedCount int
+	// syncOnly says that its content is not due, but its Secrets.
+	syncOnly bool
 	// fetched is set once the gateway was asked.
 	fetched bool
 }
@@ -52,8 +56,11 @@ type outcome struct {
 	// stale is set if the answer was kept from before, because the store is
 	// unreachable.
 	stale *podstatus.Failure
-	// unsynced is set if a Kubernetes Secret is not as it should be.
+	// unsynced is set if a Kubernetes Secret is not as it should be, and users are
+	// to know.
 	unsynced *podstatus.Failure
+	// syncAgain says that it is to be tried again.
+	syncAgain bool
 }
 
 // mount puts the volume in place. Secrets are synced before, so that a volume

@@ -11,11 +11,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/postern-dev/postern/test/build"
 	"github.com/postern-dev/postern/test/cluster"
+	"github.com/postern-dev/postern/test/postgres"
 )
 
 func main() {
@@ -172,9 +174,17 @@ func reboot(ctx context.Context, c command) error {
 
 func packages(context.Context, command) error {
 	missing := cluster.MissingPackages()
-	if _, err := exec.LookPath("gcore"); err != nil { // which the test of core dumps runs
-		missing = append(missing, "gdb")
+	// What tests run besides.
+	for program, name := range map[string]string{"gcore": "gdb", "prometheus": "prometheus", "promtool": "prometheus"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, name)
+		}
 	}
+	if !postgres.Installed() { // its programs are not on PATH
+		missing = append(missing, "postgresql")
+	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
 	for _, name := range missing {
 		fmt.Println(name)
 	}

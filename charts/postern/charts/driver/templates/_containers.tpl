@@ -18,6 +18,9 @@
     - --metrics-addr={{ $linux.metricsAddr }}
     - --volume-size={{ int64 .Values.volumeSize }}
     - --rotation-poll-interval={{ ternary (default "2m" .Values.rotationPollInterval) "0" .Values.enableSecretRotation }}
+    {{- with include "driver.syncNamespaces" . }}
+    - --sync-secret-namespaces={{ . }}
+    {{- end }}
     {{- if .Values.allowParameterOverrides }}
     - --allow-parameter-overrides
     {{- end }}
@@ -102,6 +105,15 @@
 {{- $pairs = append $pairs (printf "%s=%s" $name $uid) -}}
 {{- end -}}
 {{- join "," $pairs -}}
+{{- end -}}
+
+{{/* The namespaces that are open for Kubernetes Secrets, joined by commas; "*" is all. */}}
+{{- define "driver.syncNamespaces" -}}
+{{- $namespaces := uniq .Values.syncSecret.namespaces -}}
+{{- if or (has "*" $namespaces) (and .Values.syncSecret.enabled (not $namespaces)) -}}
+{{- $namespaces = list "*" -}}
+{{- end -}}
+{{- join "," $namespaces -}}
 {{- end -}}
 
 {{- define "driver.registrar" -}}
