@@ -160,8 +160,9 @@ func TestRefresh_Never(t *testing.T) {
 				w.classes.change(func(class *apiv1.SecretProviderClass) {
 					class.Annotations = map[string]string{apiv1.AnnotationRefresh: "now"}
 				})
-				mustPublish(t, w, w.running(t), 1)
-				other.RequestRefresh("shop", "database", "now")
+				third := w.running(t)
+				mustPublish(t, w, third, 1)
+				third.RequestRefresh("shop", "database", "now")
 				wantFetches(t, w, 2)
 			})
 		})
