@@ -81,10 +81,11 @@
 // (v1alpha1), for which it must be named after the provider: start with
 // --instance=<name> and --listen-dir being one of the driver's directories. Of
 // what that protocol lacks, a provider sees this: there are no annotations of
-// the service account, no node labels, no CurrentObjects and no State; the volume's id is
-// made of its target path; Release is never called, so what was leased ends by
-// its time to live and a provider must not renew it for ever; Sharing, FreshFor
-// and RefreshAfter are not used, and there is a Fetch a minute for each volume.
+// the service account, no node labels, no CurrentObjects and no State; the
+// volume's id is made of its target path; Release is never called, so what was
+// leased ends by its time to live and a provider must not renew it for ever;
+// Sharing, FreshFor and RefreshAfter are not used, and there is a Fetch a minute
+// for each volume.
 //
 // # Tests
 //

@@ -17,13 +17,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -204,6 +200,10 @@ func newTenant(t *testing.T, policy string) *tenant {
 	}
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	b.call(t, "POST", "sys/mounts/"+n.name, map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
+	eventually(t, "the kv mount is versioned", func() bool {
+		status, _ := b.try(t, "GET", n.name+"/config", nil)
+		return status == http.StatusOK
+	})
 	b.call(t, "POST", "sys/auth/"+n.name, map[string]any{"type": "jwt"})
 	b.call(t, "POST", "auth/"+n.name+"/config", map[string]any{"jwt_validation_pubkeys": []string{string(public)}})
 	b.call(t, "PUT", "sys/policies/acl/"+n.name, map[string]any{"policy": strings.ReplaceAll(policy, "KV", n.name)})
@@ -279,72 +279,6 @@ func (n *tenant) request(t *testing.T, address, objects string) *sdk.Request {
 		Tokens:          sdk.Tokens{{Audience: "vault", Token: sdk.NewSecretString(n.jwt(t, nil)), Expiry: time.Now().Add(time.Hour)}},
 		DefaultFileMode: 0o644,
 	}
-}
-
-// recorder is a proxy before the server that counts what passes.
-type recorder struct {
-	*httptest.Server
-	mu     sync.Mutex
-	calls  map[string]int
-	tokens []string // in the order of first use
-	// fail answers instead of the server, if it returns true.
-	fail func(w http.ResponseWriter, r *http.Request) bool
-}
-
-func record(t *testing.T, b *bao) *recorder {
-	t.Helper()
-	target, err := url.Parse(b.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec := &recorder{calls: make(map[string]int)}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}
-	rec.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec.mu.Lock()
-		rec.calls[r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v1/")]++
-		token := r.Header.Get("X-Vault-Token")
-		if token != "" && !contains(rec.tokens, token) {
-			rec.tokens = append(rec.tokens, token)
-		}
-		fail := rec.fail
-		rec.mu.Unlock()
-		if fail != nil && fail(w, r) {
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(rec.Close)
-	return rec
-}
-
-func contains(list []string, text string) bool {
-	for _, l := range list {
-		if l == text {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *recorder) count(call string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.calls[call]
-}
-
-func (r *recorder) seen() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]string(nil), r.tokens...)
-}
-
-func (r *recorder) failing(fail func(w http.ResponseWriter, r *http.Request) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.fail = fail
 }
 
 func environment() sdk.Environment {

@@ -364,3 +364,26 @@ func TestRetain(t *testing.T) {
 		}
 	})
 }
+
+// TestRetiredEndWithTheirLogin: nothing is left to revoke of a lease whose login
+// has ended, however long the lease itself would live.
+func TestRetiredEndWithTheirLogin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.store.ttl, f.store.login = 100*time.Hour, 20*time.Minute
+		grant := f.grant(t, "app")
+		f.Commit("v", map[string]*Credential{"k": f.issue("old", grant, true)})
+		f.Commit("v", map[string]*Credential{"k": f.issue("new", grant, true)})
+		for _, step := range []struct {
+			pass time.Duration
+			left int
+		}{{15 * time.Minute, 1}, {10 * time.Minute, 0}} {
+			pass(step.pass)
+			f.Commit("other", nil)
+			if left := len(f.volumes["v"].retired); left != step.left {
+				t.Errorf("%d credentials wait to be revoked after %s more, want %d", left, step.pass, step.left)
+			}
+		}
+	})
+}
