@@ -361,6 +361,13 @@ func (r *memoryRecorder) warnings() []podstatus.Event {
 	return slices.DeleteFunc(slices.Clone(r.events), func(e podstatus.Event) bool { return e.Normal })
 }
 
+// count is how often anything was told.
+func (r *memoryRecorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.statuses) + len(r.events)
+}
+
 // last is the latest status.
 func (r *memoryRecorder) last() podstatus.Status {
 	r.mu.Lock()

@@ -393,41 +393,57 @@ func TestRefresh_LostVolume(t *testing.T) {
 	})
 }
 
-// A refresh that hangs keeps neither kubelet's calls waiting nor the volume.
+// A refresh that hangs keeps neither kubelet's calls waiting nor the volume, and
+// what it brings comes to nothing.
 func TestRefresh_UnpublishMeanwhile(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w, p := rotated(t)
-		answered := make(chan struct{})
-		w.gateway.asked(func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
-			<-answered
-			return holding("issued", "2", 0o600), nil
+	for name, brought := range map[string]*gatewayv1.FetchResponse{
+		"new content": holding("issued", "2", 0o600),
+		"nothing new": {NotModified: true},
+		"a failure":   nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { unpublishMeanwhile(t, brought) })
 		})
-		<-time.After(interval)
-		wantFetches(t, w, 2)
-		started := time.Now()
-		mustPublish(t, w, p, 2)
-		if err := p.Unpublish(t.Context(), "csi-1", target); err != nil {
-			t.Fatal(err)
+	}
+}
+
+func unpublishMeanwhile(t *testing.T, brought *gatewayv1.FetchResponse) {
+	w, p := rotated(t)
+	answered := make(chan struct{})
+	w.gateway.asked(func(*gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+		<-answered
+		if brought == nil {
+			return nil, errDenied
 		}
-		synctest.Wait()
-		if took := time.Since(started); took != 0 {
-			t.Errorf("kubelet waited for %v", took)
-		}
-		if got := w.gateway.releases(); len(got) != 1 {
-			t.Errorf("released %v", got)
-		}
-		close(answered)
-		<-time.After(time.Hour)
-		wantFetches(t, w, 2)
-		if w.volumes.at(target) != nil || len(w.recorder.warnings()) != 0 || w.triggers.of("csi-1") != "" {
-			t.Errorf("mounted %v, warnings %+v, watches %q", w.volumes.at(target), w.recorder.warnings(), w.triggers.of("csi-1"))
-		}
-		// What was issued after the release is released too.
-		if got := w.gateway.releases(); len(got) != 2 {
-			t.Errorf("released %v", got)
-		}
+		return brought, nil
 	})
+	<-time.After(interval)
+	wantFetches(t, w, 2)
+	started := time.Now()
+	mustPublish(t, w, p, 2)
+	if err := p.Unpublish(t.Context(), "csi-1", target); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	if took := time.Since(started); took != 0 {
+		t.Errorf("kubelet waited for %v", took)
+	}
+	if got := w.gateway.releases(); len(got) != 1 {
+		t.Errorf("released %v", got)
+	}
+	told := w.recorder.count()
+	close(answered)
+	<-time.After(time.Hour)
+	wantFetches(t, w, 2)
+	if w.volumes.at(target) != nil || w.recorder.count() != told || w.triggers.of("csi-1") != "" {
+		t.Errorf("mounted %v, told %d times more, watches %q", w.volumes.at(target), w.recorder.count()-told, w.triggers.of("csi-1"))
+	}
+	// What was issued after the release is released too.
+	if got := w.gateway.releases(); len(got) != 2 {
+		t.Errorf("released %v", got)
+	}
 }
 
 // A refresh that waits for its store ends with its volume.
