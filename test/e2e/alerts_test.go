@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postern-dev/postern/test/build"
+	"github.com/postern-dev/postern/test/harness"
 	"github.com/postern-dev/postern/test/openbao"
 	"github.com/postern-dev/postern/test/prometheus"
 	"github.com/postern-dev/postern/test/stack"
@@ -47,6 +48,30 @@ func TestAlert_ContentOld(t *testing.T) {
 	n.wantNoAlert(t, metrics, what)
 	n.wantAge(t, metrics, what, "<= 4")
 	n.wantFiles(t, v, map[string]string{"username": "bob", "password": "changed"})
+}
+
+// The alert does not end because a node's daemons are restarted, when nobody
+// knows any more how old the volumes are that are mounted: it fires again.
+func TestAlert_ContentOldAfterRestart(t *testing.T) {
+	t.Parallel()
+	n := startNode(t)
+	namespace := tenant(t, nil)
+	bao := ownBao(t)
+	seed(t, bao, namespace, map[string]any{"username": "bob", "password": "p4ssw0rd"})
+	class(t, namespace, "app", vaultSpec(namespace, map[string]any{
+		"vaultAddress": bao.Address, "rotationPollInterval": "2s",
+	}))
+	v := pod(t, namespace, "web-0", "app")
+	n.publish(t, v)
+	must(t, bao.Stop())
+	for _, daemon := range []*harness.Daemon{n.Driver, n.Gateway} {
+		daemon.Kill()
+		must(t, daemon.Restart(t.Context()))
+	}
+	n.Kubelet.Connect()
+	metrics := n.watch(t, rulesAtOnce(t))
+	must(t, n.Kubelet.Publish(t.Context(), v)) // as it does every minute
+	n.wantAlert(t, metrics, fmt.Sprintf(`provider="vault", secret_provider_class="%s/app"`, namespace), "warning")
 }
 
 // ownBao starts an OpenBao for one test, which may stop it.

@@ -49,7 +49,7 @@ func TestRefresh_Outage(t *testing.T) {
 			t.Fatalf("events: %+v", events)
 		}
 		for _, event := range events {
-			if event.Reason != podstatus.ReasonRotationFailed || event.Key != events[0].Key || !strings.Contains(event.Message, "failed to refresh") || !strings.Contains(event.Message, "no answer") {
+			if event.Reason != podstatus.ReasonRotationFailed || event.Key == "" || event.Key != events[0].Key || !strings.Contains(event.Message, "failed to refresh") || !strings.Contains(event.Message, "no answer") {
 				t.Errorf("event %+v", event)
 			}
 		}
@@ -73,6 +73,15 @@ func TestRefresh_Outage(t *testing.T) {
 		if last := w.recorder.last(); last.Stale != nil || last.Objects[0].Version != "2" || time.Since(last.LastRefresh) > 2*time.Minute {
 			t.Errorf("status: %+v, %+v", last, last.Stale)
 		}
+		// The next outage begins anew: with a second, and nothing told.
+		before = len(w.gateway.fetches())
+		w.gateway.become(nil, errDown)
+		nextFetch(t, w, before+1)
+		if last := w.recorder.last(); last.Stale != nil {
+			t.Errorf("told at the first failure of another outage: %+v", last.Stale)
+		}
+		<-time.After(2 * time.Second)
+		wantFetches(t, w, before+2)
 	})
 }
 

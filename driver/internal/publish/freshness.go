@@ -91,20 +91,36 @@ func (f freshness) reportClass(observer metric.Observer, c classFreshness, label
 // classFreshness is how fresh the volumes of a class are.
 type classFreshness struct {
 	known bool
-	// age and interval are those of the volume whose content is oldest.
+	// age and interval are those of the volume whose content is oldest, measured
+	// by its interval.
 	age, interval time.Duration
 	due           time.Time
 }
 
 func (c classFreshness) with(v *mountedVolume, now time.Time) classFreshness {
 	c.due = earlier(c.due, v.due)
-	if v.content.fetchedAt.IsZero() {
+	fetched := v.content.fetchedAt
+	if fetched.IsZero() {
+		// Another process mounted it, and this one could not fetch it since.
+		fetched = v.failingSince
+	}
+	if fetched.IsZero() || v.content.provider == "" {
 		return c
 	}
-	if age := now.Sub(v.content.fetchedAt); !c.known || age > c.age {
-		c.known, c.age, c.interval = true, age, v.content.interval
+	other := classFreshness{known: true, age: now.Sub(fetched), interval: v.content.interval, due: c.due}
+	if !c.known || other.intervals() > c.intervals() {
+		return other
 	}
 	return c
+}
+
+// intervals is how many intervals the content is old; what is never fetched
+// again is never old.
+func (c classFreshness) intervals() float64 {
+	if c.interval == 0 {
+		return 0
+	}
+	return c.age.Seconds() / c.interval.Seconds()
 }
 
 func (v *mountedVolume) state() string {

@@ -113,6 +113,14 @@ func TestMetrics_Freshness(t *testing.T) {
 		if got["postern.driver.content.age"+class] != 0 || got["postern.driver.refreshes changed vault OK"] != 1 {
 			t.Errorf("after it worked again: %v", got)
 		}
+		w.classes.set("rotationPollInterval", "off")
+		<-time.After(interval + late)
+		got = gauges(t, reader)
+		for _, name := range []string{"postern.driver.refresh.interval" + class, "postern.driver.next_refresh.timestamp" + class} {
+			if _, ok := got[name]; ok {
+				t.Errorf("the class is not refreshed any more, and %s is still there", name)
+			}
+		}
 		if err := p.Unpublish(t.Context(), "csi-1", target); err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +129,30 @@ func TestMetrics_Freshness(t *testing.T) {
 			if _, ok := got[name]; ok {
 				t.Errorf("%s is still there", name)
 			}
+		}
+	})
+}
+
+// Of a class's volumes the one tells that is oldest.
+func TestMetrics_OldestOfAClass(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, reader := measured(t)
+		p := w.running(t)
+		for i, id := range []string{"first", "second", "third"} {
+			r := request(t, nil)
+			r.VolumeID, r.Target = id, "/kubelet/"+id
+			if err := p.Publish(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Duration(i+1) * time.Second)
+		}
+		got := gauges(t, reader)
+		if age := got["postern.driver.content.age vault shop/database"]; age != 6 {
+			t.Errorf("age %v, want that of the first", age)
+		}
+		if got["postern.driver.volumes vault fresh"] != 3 {
+			t.Errorf("volumes: %v", got)
 		}
 	})
 }
@@ -135,6 +167,33 @@ func TestMetrics_UnknownReason(t *testing.T) {
 		nextFetch(t, w, 2)
 		if got := gauges(t, reader); got["postern.driver.refreshes failed vault UNKNOWN"] != 1 {
 			t.Errorf("metrics: %v", got)
+		}
+	})
+}
+
+// What a driver that was restarted finds mounted is at least as old as the
+// driver: nobody is told that all is well because nothing is known.
+func TestMetrics_FreshnessAfterRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		mustPublish(t, w, w.publisher(t), 1)
+		w.gateway.become(nil, errDown)
+		restarted, reader := measured(t)
+		w.config.Metrics, w.config.RotationPollInterval = restarted.config.Metrics, interval
+		p := w.running(t)
+		if err := p.Publish(t.Context(), request(t, nil)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		<-time.After(10 * time.Minute)
+		got := gauges(t, reader)
+		const class = " vault shop/database"
+		if got["postern.driver.content.age"+class] != 600 || got["postern.driver.refresh.interval"+class] != interval.Seconds() {
+			t.Errorf("ten minutes after a restart, with the store away: %v", got)
+		}
+		if got["postern.driver.volumes vault failing"] != 1 {
+			t.Errorf("the state is of no provider: %v", got)
 		}
 	})
 }

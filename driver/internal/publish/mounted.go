@@ -60,7 +60,7 @@ type mountedVolume struct {
 	unsynced      *podstatus.Failure
 	unsyncedCount int
 
-	// cancel ends the refresh under way. Nil: there is none.
+	// cancel ends the latest refresh. Nil: there was none.
 	cancel context.CancelFunc
 }
 
@@ -178,9 +178,9 @@ func (m *mountedVolumes) succeededLocked(v *mountedVolume, o outcome, first bool
 	m.setDueLocked(v, due)
 }
 
-// failed notes why a refresh of v failed. It reports false if the volume is gone
-// meanwhile.
-func (m *mountedVolumes) failed(v *mountedVolume, failure *rpc.Error) (mountedVolume, bool) {
+// failed notes why a refresh of v failed, and what it found out about a volume of
+// which nothing was known. It reports false if the volume is gone meanwhile.
+func (m *mountedVolumes) failed(v *mountedVolume, found content, failure *rpc.Error) (mountedVolume, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byID[v.request.VolumeID] != v {
@@ -191,6 +191,9 @@ func (m *mountedVolumes) failed(v *mountedVolume, failure *rpc.Error) (mountedVo
 	}
 	v.failures++
 	v.failure = failure
+	if v.content.fetchedAt.IsZero() {
+		v.content.provider, v.content.interval = found.provider, found.interval
+	}
 	if v.waitsForToken() {
 		m.setDueLocked(v, time.Time{})
 	} else {
@@ -228,13 +231,6 @@ func (m *mountedVolumes) begin(volumeID string, cancel context.CancelFunc) (v *m
 	return v, *v, true
 }
 
-// end ends what begin began.
-func (m *mountedVolumes) end(v *mountedVolume) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v.cancel = nil
-}
-
 // has reports whether v is still the volume.
 func (m *mountedVolumes) has(v *mountedVolume) bool {
 	m.mu.Lock()
@@ -242,7 +238,15 @@ func (m *mountedVolumes) has(v *mountedVolume) bool {
 	return m.byID[v.request.VolumeID] == v
 }
 
-// remove forgets a volume, and ends its refresh.
+// known reports whether there is a volume of this id.
+func (m *mountedVolumes) known(volumeID string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.byID[volumeID]
+	return ok
+}
+
+// remove forgets a volume, and ends its refresh if one is under way.
 func (m *mountedVolumes) remove(volumeID string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -42,7 +42,7 @@ func (v *mountedVolume) status() podstatus.Status {
 func (t *transaction) recordRefreshed(ctx context.Context, o outcome) {
 	v, ok := t.publisher.mounted.refreshed(t.volume, o)
 	if !ok {
-		t.publisher.abandon(t.volume, t.fetched)
+		t.abandon()
 		return
 	}
 	if o.changed {
@@ -86,9 +86,9 @@ func changes(before, after content) string {
 // recordRefreshFailure notes that the volume keeps its content, and tells its
 // users once that seems to last.
 func (t *transaction) recordRefreshFailure(ctx context.Context, failure *rpc.Error) {
-	v, ok := t.publisher.mounted.failed(t.volume, failure)
+	v, ok := t.publisher.mounted.failed(t.volume, t.found, failure)
 	if !ok {
-		t.publisher.abandon(t.volume, t.fetched)
+		t.abandon()
 		return
 	}
 	t.publisher.cfg.Logger.WarnContext(ctx, "refresh failed: the volume keeps its content",

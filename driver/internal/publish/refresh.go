@@ -37,9 +37,8 @@ func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 	if !ok {
 		return
 	}
-	defer p.mounted.end(v)
 	started := time.Now()
-	ctx, span := p.cfg.Tracer.Start(ctx, "driver.RefreshVolume", trace.WithNewRoot(), trace.WithAttributes(
+	ctx, span := p.cfg.Tracer.Start(ctx, "driver.RefreshVolume", trace.WithAttributes(
 		attribute.String("k8s.namespace.name", now.request.Pod.Namespace),
 		attribute.String("k8s.pod.name", now.request.Pod.Name),
 		attribute.String("postern.secret_provider_class", now.request.SecretProviderClass),
@@ -52,7 +51,7 @@ func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 	}
 	outcome, err := t.refreshOrPanic(ctx)
 	if errors.Is(err, errVolumeGone) || (err != nil && !p.mounted.has(v)) {
-		p.abandon(v, t.fetched)
+		t.abandon()
 		return
 	}
 	p.cfg.Metrics.refreshed(ctx, t.provider, started, outcome, err)
@@ -66,9 +65,9 @@ func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 
 // abandon ends the refresh of a volume that is gone. What its provider issued
 // for it meanwhile is released once more.
-func (p *Publisher) abandon(v *mountedVolume, fetched bool) {
-	if fetched && !p.mounted.has(v) {
-		p.releaser.release(v.request.VolumeID)
+func (t *transaction) abandon() {
+	if t.fetched && !t.publisher.mounted.known(t.request.VolumeID) {
+		t.publisher.releaser.release(t.request.VolumeID)
 	}
 }
 
@@ -93,28 +92,24 @@ func (t *transaction) refresh(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	t.found = content{provider: string(class.Spec.Provider), interval: interval}
 	o := outcome{content: t.held, began: time.Now()}
 	o.content.revision = revisionOf(class)
 	never := interval == 0 && !t.held.byProvider && t.requestedAt.IsZero()
 	if never {
 		o.content.interval = 0
 	}
-	if never || t.syncOnly {
-		t.syncMounted(ctx, class, &o, nil)
-		return o, nil
+	if !never && !t.syncOnly {
+		if err := t.renewContent(ctx, class, interval, &o); err != nil {
+			return outcome{}, err
+		}
 	}
-	files, err := t.renewContent(ctx, class, interval, &o)
-	defer wipe(files)
-	if err != nil {
-		return outcome{}, err
-	}
-	t.syncMounted(ctx, class, &o, files)
+	t.syncMounted(ctx, class, &o)
 	return o, nil
 }
 
-// renewContent brings the volume to what the store holds now. It returns the
-// files that it was given, for the caller to wipe: none if nothing has changed.
-func (t *transaction) renewContent(ctx context.Context, class *apiv1.SecretProviderClass, interval time.Duration, o *outcome) ([]volume.File, error) {
+// renewContent brings the volume to what the store holds now.
+func (t *transaction) renewContent(ctx context.Context, class *apiv1.SecretProviderClass, interval time.Duration, o *outcome) error {
 	t.provider = string(class.Spec.Provider)
 	request := &gatewayv1.FetchRequest{
 		Refresh:         true,
@@ -126,16 +121,17 @@ func (t *transaction) renewContent(ctx context.Context, class *apiv1.SecretProvi
 	}
 	response, err := t.fetch(ctx, class, request)
 	if err != nil {
-		return nil, t.annotate(err)
+		return t.annotate(err)
 	}
 	o.content = t.contentOf(class, interval, response)
 	if response.GetNotModified() {
 		o.content.objects = t.held.objects
-		return nil, nil
+		return nil
 	}
 	files := filesOf(response)
+	defer wipe(files)
 	o.changed, err = t.update(ctx, files)
-	return files, err
+	return err
 }
 
 // update writes what differs, if the volume is still there.

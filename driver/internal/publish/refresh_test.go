@@ -380,8 +380,8 @@ func TestRefresh_LostVolume(t *testing.T) {
 		w.volumes.lose(target)
 		<-time.After(time.Hour)
 		synctest.Wait()
-		if len(w.recorder.warnings()) != 0 || w.volumes.at(target) != nil {
-			t.Errorf("warnings %+v, mounted %v", w.recorder.warnings(), w.volumes.at(target))
+		if len(w.recorder.warnings()) != 0 || w.volumes.at(target) != nil || len(w.gateway.releases()) != 0 {
+			t.Errorf("warnings %+v, mounted %v, released %v", w.recorder.warnings(), w.volumes.at(target), w.gateway.releases())
 		}
 		if err := p.Publish(t.Context(), request(t, nil)); err != nil {
 			t.Fatal(err)
@@ -444,6 +444,36 @@ func unpublishMeanwhile(t *testing.T, brought *gatewayv1.FetchResponse) {
 	if got := w.gateway.releases(); len(got) != 2 {
 		t.Errorf("released %v", got)
 	}
+}
+
+// A volume that comes back under the same id does not get what was fetched for
+// the former one.
+func TestRefresh_PublishedAgainMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, p := rotated(t)
+		answered := make(chan struct{})
+		w.gateway.asked(func(r *gatewayv1.FetchRequest) (*gatewayv1.FetchResponse, error) {
+			if !r.GetRefresh() {
+				return holding("again", "3", 0o600), nil
+			}
+			<-answered
+			return holding("former", "2", 0o600), nil
+		})
+		<-time.After(interval)
+		wantFetches(t, w, 2)
+		if err := p.Unpublish(t.Context(), "csi-1", target); err != nil {
+			t.Fatal(err)
+		}
+		mustPublish(t, w, p, 3)
+		released := len(w.gateway.releases())
+		close(answered)
+		<-time.After(time.Minute / 2)
+		mustHold(t, w, "-rw------- again")
+		if got := w.gateway.releases(); len(got) != released {
+			t.Errorf("what the volume has is released: %v", got)
+		}
+	})
 }
 
 // A refresh that waits for its store ends with its volume.

@@ -15,10 +15,6 @@ import (
 	"github.com/postern-dev/postern/internal/rpc"
 )
 
-// reasonSecretFailed is the condition's reason while a Kubernetes Secret is not
-// in place.
-const reasonSecretFailed = "SecretSyncFailed"
-
 // syncBeforeMount makes the Kubernetes Secrets that the class asks for, of the
 // files that are about to be mounted. What may pass at any moment fails the
 // mount, since a pod that needs a Secret could not start; anything else is told
@@ -31,18 +27,14 @@ func (t *transaction) syncBeforeMount(ctx context.Context, class *apiv1.SecretPr
 	return nil
 }
 
-// syncMounted does the same for a volume that is in place, of the files that a
-// refresh brought or, if it brought none, of those in the volume.
-func (t *transaction) syncMounted(ctx context.Context, class *apiv1.SecretProviderClass, o *outcome, files []volume.File) {
-	var read []volume.File
-	defer func() { wipe(read) }()
+// syncMounted does the same for a volume that is in place, of what is in it.
+func (t *transaction) syncMounted(ctx context.Context, class *apiv1.SecretProviderClass, o *outcome) {
+	var files []volume.File
+	defer func() { wipe(files) }()
 	changed := o.changed || o.content.revision != t.held.revision
 	_ = t.sync(ctx, class, o, changed, func() (_ []volume.File, err error) { // o has the failure
-		if len(files) > 0 {
-			return files, nil
-		}
-		read, err = t.publisher.cfg.Volumes.Read(t.request.Target)
-		return read, err
+		files, err = t.publisher.cfg.Volumes.Read(t.request.Target)
+		return files, err
 	})
 }
 
@@ -62,7 +54,7 @@ func (t *transaction) sync(ctx context.Context, class *apiv1.SecretProviderClass
 		Changed:   changed,
 		Files:     func() ([]secretdata.File, error) { return secretFiles(files) },
 	})
-	if names := result.Updated; len(names) > 0 && t.volume != nil {
+	if names := result.Updated; len(names) > 0 {
 		t.tell(ctx, podstatus.Event{
 			Normal: true, Reason: podstatus.ReasonSecretComplete, Message: "brought up to date: Secret " + strings.Join(names, ", "),
 		})
@@ -71,10 +63,10 @@ func (t *transaction) sync(ctx context.Context, class *apiv1.SecretProviderClass
 		return nil
 	}
 	o.syncAgain = true
-	if t.volume != nil && t.unsyncedCount == 0 && secretsync.Temporary(err) {
-		return err // it is told if it lasts
+	if t.unsyncedCount == 0 && secretsync.Temporary(err) {
+		return err // a mount tells it itself, and a refresh if it lasts
 	}
-	o.unsynced = &podstatus.Failure{Reason: reasonSecretFailed, Message: err.Error()}
+	o.unsynced = &podstatus.Failure{Reason: secretsync.Reason(err), Message: err.Error()}
 	t.tell(ctx, podstatus.Event{Reason: podstatus.ReasonSecretFailed, Message: err.Error(), Key: t.request.VolumeID})
 	return err
 }

@@ -122,14 +122,19 @@ func TestSync_TemporaryFailureOfARefresh(t *testing.T) {
 		if last := w.recorder.last(); syncs() != 3 || last.Unsynced == nil || len(w.recorder.told(podstatus.ReasonSecretFailed)) != 1 {
 			t.Errorf("after %d syncs: %+v, %+v", syncs(), last.Unsynced, w.recorder.warnings())
 		}
+		<-time.After(interval / 2)
+		wantFetches(t, w, 2) // the store has nothing to do with it
+		<-time.After(10 * interval)
+		synctest.Wait()
+		if got := len(w.gateway.fetches()); got < 11 || got > 13 {
+			t.Errorf("%d fetches in ten intervals", got-2)
+		}
 		secrets.become(secretsync.Result{}, nil)
-		<-time.After(5 * time.Second)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		if last := w.recorder.last(); last.Unsynced != nil {
 			t.Errorf("after it worked again: %+v", last.Unsynced)
 		}
-		wantFetches(t, w, 2) // the store has nothing to do with it
-		nextFetch(t, w, 3)
 	})
 }
 

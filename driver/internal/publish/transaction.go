@@ -42,6 +42,8 @@ type transaction struct {
 	unsyncedCount int
 	// syncOnly says that its content is not due, but its Secrets.
 	syncOnly bool
+	// found is what was found out before the content was fetched.
+	found content
 	// fetched is set once the gateway was asked.
 	fetched bool
 }

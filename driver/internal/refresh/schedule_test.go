@@ -48,6 +48,7 @@ func (r *runs) refresh(ctx context.Context, volumeID string) {
 		select {
 		case <-hold:
 		case <-ctx.Done():
+			<-time.After(time.Second) // what is to be tidied up
 		}
 	}
 	r.mu.Lock()

@@ -62,7 +62,9 @@ func Temporary(err error) bool {
 	return false
 }
 
-func reasonOf(err error) string {
+// Reason is an error of Sync in a word, such as NAMESPACE_NOT_OPEN; of several,
+// the first one's.
+func Reason(err error) string {
 	if err == nil {
 		return reasonOK
 	}
@@ -124,7 +126,7 @@ func isRefusal(err error) bool {
 
 // inClass says which class and Secret a failure is about.
 func inClass(class *apiv1.SecretProviderClass, name string, err error) error {
-	f := failure{reason: reasonOf(err), temporary: Temporary(err)}
+	f := failure{reason: Reason(err), temporary: Temporary(err)}
 	f.err = fmt.Errorf("secretproviderclass %s/%s: Secret %s: %w", class.Namespace, class.Name, name, err)
 	return &f
 }

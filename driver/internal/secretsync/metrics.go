@@ -49,7 +49,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 }
 
 func (m *metrics) synced(ctx context.Context, volume *Volume, what outcome, err error) {
-	m.outcomes.Add(ctx, 1, metric.WithAttributes(labelOutcome.String(string(what)), labelReason.String(reasonOf(err))))
+	m.outcomes.Add(ctx, 1, metric.WithAttributes(labelOutcome.String(string(what)), labelReason.String(Reason(err))))
 	if what == outcomeCreated || what == outcomeUpdated {
 		m.written.Add(ctx, 1, metric.WithAttributes(labelProvider.String(volume.Provider), osType()))
 	}

@@ -19,7 +19,7 @@ func (p *pass) prune(ctx context.Context, names map[string]bool) []error {
 		removed, err := p.remove(ctx, name)
 		if err != nil {
 			// Not worth failing a mount for.
-			f := &failure{reason: reasonOf(err), err: err}
+			f := &failure{reason: Reason(err), err: err}
 			errs = append(errs, p.failed(ctx, name, f))
 			continue
 		}

@@ -24,6 +24,7 @@ func TestPods(t *testing.T) {
 			{"ClassOfAnotherNamespace", testClassOfAnotherNamespace},
 			{"NothingIsLeft", testNothingIsLeft},
 			{"OneTrace", testOneTrace},
+			{"RepublishWhileRefreshFails", testRepublishWhileRefreshFails},
 		} {
 			t.Run(test.name, test.run)
 		}
@@ -35,6 +36,8 @@ func TestPods(t *testing.T) {
 		{"ProviderInstalledLater", testProviderInstalledLater},
 		{"HelmTest", testHelmTest},
 		{"Policy", testPolicy},
+		{"Refresh", testRefresh},
+		{"Outage", testOutage},
 		{"Measure", testMeasure},
 		{"UpgradeProvider", testUpgradeProvider},
 		{"UpgradeGateway", testUpgradeGateway},
