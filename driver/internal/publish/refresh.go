@@ -50,8 +50,8 @@ func (p *Publisher) refresh(ctx context.Context, volumeID string) {
 		volume: v, held: now.content, requestedAt: now.requestedAt, unsyncedCount: now.unsyncedCount, syncOnly: now.syncOnly(started),
 	}
 	outcome, err := t.refreshOrPanic(ctx)
-	if errors.Is(err, errVolumeGone) || (err != nil && !p.mounted.has(v)) {
-		t.abandon()
+	if errors.Is(err, errVolumeGone) || (err != nil && errors.Is(ctx.Err(), context.Canceled)) {
+		t.abandon() // the volume is gone, or the driver ends
 		return
 	}
 	p.cfg.Metrics.refreshed(ctx, t.provider, started, outcome, err)

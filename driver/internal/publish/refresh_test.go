@@ -547,22 +547,33 @@ func TestRefresh_OldAnswers(t *testing.T) {
 	})
 }
 
+// A driver that ends ends its refreshes, which is no failure of theirs.
 func TestPublisher_RunEndsItsRefreshes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.config.RotationPollInterval = interval
+		w, reader := measured(t)
 		p := w.publisher(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- p.Run(ctx) }()
 		mustPublish(t, w, p, 1)
 		w.gateway.hang(nil)
-		<-time.After(interval)
-		wantFetches(t, w, 2)
+		<-time.After(interval - time.Second) // longer than a refresh may take
+		failures := func() (sum float64) {
+			for name, value := range gauges(t, reader) {
+				if strings.HasPrefix(name, "postern.driver.refreshes failed") {
+					sum += value
+				}
+			}
+			return sum
+		}
+		told, failed := w.recorder.count(), failures()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		if failures() != failed || w.recorder.count() != told {
+			t.Errorf("%v failures, want %v; told %d times more", failures(), failed, w.recorder.count()-told)
 		}
 	})
 }
