@@ -102,9 +102,7 @@ func newProvoker(t *testing.T) *provoker {
 		c.DriverArgs = append(c.DriverArgs, "--rotation-poll-interval", "1s", "--sync-secret-namespaces", namespace)
 		c.GatewayArgs = append(c.GatewayArgs, "--policy-file", policy, "--max-calls=1", "--max-queued=1", "--call-timeout=5s")
 	})
-	for manifest := range strings.SplitSeq(fmt.Sprintf(secretsRole, namespace), "---") {
-		must(t, servers.API.Apply(t.Context(), manifest))
-	}
+	openForSecrets(t, namespace)
 	synced := vaultSpec(namespace, nil)
 	synced["secretObjects"] = []any{map[string]any{
 		"secretName": "app", "type": "Opaque", "data": []any{map[string]any{"objectName": "password", "key": "password"}},
@@ -125,22 +123,6 @@ func newProvoker(t *testing.T) *provoker {
 	p.store.set(true)
 	return p
 }
-
-// secretsRole lets the driver write Secrets in a namespace.
-const secretsRole = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: secrets, namespace: %[1]s}
-rules:
-- {apiGroups: [""], resources: [secrets], verbs: [get, list, create, patch, update, delete]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: secrets, namespace: %[1]s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: secrets}
-subjects:
-- {kind: ServiceAccount, namespace: kube-system, name: secrets-store-csi-driver}
-`
 
 // provoke is one round: a secret changes, pods come and go, and some do not
 // start for each of the reasons that there are.
