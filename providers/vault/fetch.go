@@ -307,6 +307,22 @@ func (f *fetch) credentials() map[string]*lease.Credential {
 	return all
 }
 
+// commit makes what was issued the volume's. One that was released meanwhile
+// gets none of it; where nothing was issued, others may be waiting for the same
+// answer.
+func (f *fetch) commit(ctx context.Context) error {
+	credentials := f.credentials()
+	if f.visit.Commit(credentials) {
+		f.p.sessions.Commit(f.use.Identity, f.req.VolumeID)
+		return nil
+	}
+	f.p.sessions.Release(ctx, f.req.VolumeID)
+	if len(credentials) == 0 {
+		return nil
+	}
+	return sdk.Internal("the volume was released while it was being fetched")
+}
+
 // abandon revokes what a fetch that failed was issued. What the policy does not
 // allow to be revoked is kept for the next one: a mount that fails time and
 // again does not leave a credential behind each time.

@@ -72,15 +72,13 @@ func (p *provider) Fetch(ctx context.Context, req *sdk.Request) (*sdk.Response, 
 	f.grant, f.cached, f.visit = grant, cached, visit
 	defer f.settle()
 	resp, err := f.run(ctx)
-	if err == nil && !visit.Commit(f.credentials()) {
-		p.sessions.Release(ctx, req.VolumeID)
-		err = sdk.Internal("the volume was released while it was being fetched")
+	if err == nil {
+		err = f.commit(ctx)
 	}
 	if err != nil {
 		f.abandon(ctx)
 		return nil, err
 	}
-	p.sessions.Commit(use.Identity, req.VolumeID)
 	return resp, nil
 }
 

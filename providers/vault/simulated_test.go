@@ -338,6 +338,31 @@ func TestSimulated_KilledAtAnyMoment(t *testing.T) {
 	}
 }
 
+func (m *mounted) releaseAt(path, moment string) {
+	if path != moment {
+		return
+	}
+	if err := m.Release(m.t.Context(), m.req.VolumeID); err != nil {
+		m.t.Error(err)
+	}
+}
+
+// A fetch that may be for others too does not fail since the volume that led it
+// was released meanwhile.
+func TestSimulated_ReleasedDuringSharedFetch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := simulate()
+		m := &mounted{t: t, store: s, req: opaqueRequest("http://store", "- {objectName: o, secretPath: kv/app, secretKey: k}")}
+		m.restart()
+		s.answered = func(path string) { m.releaseAt(path, "kv/app") }
+		resp, err := m.Fetch(t.Context(), m.req)
+		if err != nil || resp.Sharing != sdk.SharingServiceAccount || len(resp.Files) != 1 {
+			t.Errorf("%+v, %v", resp, err)
+		}
+	})
+}
+
 // What is issued for a volume that is released meanwhile is revoked.
 func TestSimulated_ReleasedDuringFetch(t *testing.T) {
 	t.Parallel()
@@ -346,11 +371,7 @@ func TestSimulated_ReleasedDuringFetch(t *testing.T) {
 		s.revocations = true
 		m := &mounted{t: t, store: s, req: opaqueRequest("http://store", databaseObjects)}
 		m.restart()
-		s.issued = func() {
-			if err := m.Release(t.Context(), m.req.VolumeID); err != nil {
-				t.Error(err)
-			}
-		}
+		s.answered = func(path string) { m.releaseAt(path, "database/creds/app") }
 		_, err := m.Fetch(t.Context(), m.req)
 		wantError(t, err, sdk.ReasonInternal, "", "released while it was being fetched")
 		if issued, lives := s.count("database/creds/app"), s.lives("password-of-database/creds/app/1"); issued != 1 || lives {

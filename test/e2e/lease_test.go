@@ -319,9 +319,9 @@ path "secret/data/%s/*" { capabilities = ["read"] }`, mount, namespace)+leaseRul
 	n.refreshes(t, 10)
 	n.unpublish(t, v)
 	eventually(t, "the certificate is revoked", func() bool { return revoked(t, mount, response.Data.Serial) })
-	if err := bao.Write(ctx, "sys/leases/lookup", map[string]any{"lease_id": response.LeaseID}); err == nil {
-		t.Error("its lease is still there")
-	}
+	eventually(t, "its lease is gone, too", func() bool {
+		return bao.Write(ctx, "sys/leases/lookup", map[string]any{"lease_id": response.LeaseID}) != nil
+	})
 	if issued, _, _ := leaseCalls(t, namespace, mount+"/issue/web"); issued != 1 {
 		t.Errorf("%d certificates for ten refreshes, want 1", issued)
 	}
