@@ -426,15 +426,19 @@ func TestSessionIsRenewed(t *testing.T) {
 // TestFirstErrorIsReported: not the fastest one, and not that it was cancelled.
 func TestFirstErrorIsReported(t *testing.T) {
 	t.Parallel()
-	cancelled := make(chan struct{})
+	asked, cancelled := make(chan struct{}), make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v1/auth/kubernetes/login", answer(200, `{"auth":{"client_token":"s.1","accessor":"a","lease_duration":600}}`))
 	mux.HandleFunc("/v1/kv/slow", func(w http.ResponseWriter, r *http.Request) {
 		<-cancelled
 		answer(404, `{"errors":[]}`)(w, r)
 	})
-	mux.HandleFunc("/v1/kv/fast", answer(403, `{"errors":["permission denied"]}`))
+	mux.HandleFunc("/v1/kv/fast", func(w http.ResponseWriter, r *http.Request) {
+		<-asked // what fails sooner keeps what comes after it from being asked for
+		answer(403, `{"errors":["permission denied"]}`)(w, r)
+	})
 	mux.HandleFunc("/v1/kv/hanging", func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
 		<-r.Context().Done()
 		close(cancelled)
 	})
