@@ -65,7 +65,12 @@ func (c *Client) PodExists(ctx context.Context, namespace, name, uid string) (bo
 	case err != nil:
 		return false, explain(fmt.Sprintf("get pod %s/%s", namespace, name), err)
 	}
-	return string(object.UID) == uid || object.Annotations[mirrorAnnotation] == uid, nil
+	return isPod(object, uid), nil
+}
+
+// isPod tells whether the object is the pod that kubelet knows by this uid.
+func isPod(object *metav1.PartialObjectMetadata, uid string) bool {
+	return string(object.UID) == uid || object.Annotations[mirrorAnnotation] == uid
 }
 
 func (c *Client) metadata(ctx context.Context, resource, namespace, name string) (*metav1.PartialObjectMetadata, error) {

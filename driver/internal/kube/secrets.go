@@ -227,7 +227,7 @@ func (c *Client) PodOwners(ctx context.Context, namespace, name, uid string) ([]
 		return nil, nil
 	case err != nil:
 		return nil, explain(fmt.Sprintf("get pod %s/%s", namespace, name), err)
-	case string(pod.UID) != uid && pod.Annotations[mirrorAnnotation] != uid, pod.DeletionTimestamp != nil:
+	case !isPod(pod, uid), pod.DeletionTimestamp != nil:
 		return nil, nil
 	}
 	owners := pod.OwnerReferences

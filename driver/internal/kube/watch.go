@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
+	"github.com/postern-dev/postern/driver/internal/sleep"
 	"github.com/postern-dev/postern/internal/logkey"
 )
 
@@ -56,7 +57,7 @@ func (c *Client) WatchSecretProviderClass(ctx context.Context, namespace, name s
 			w.fail(ctx, err)
 		}
 		// With jitter: an API server that ends ends the watches of all nodes.
-		sleep(ctx, max(rand.N(pause), suggestedDelay(err))) //nolint:gosec // not for a secret
+		sleep.For(ctx, max(rand.N(pause), suggestedDelay(err))) //nolint:gosec // not for a secret
 		pause = min(2*pause, lastWatchPause)
 	}
 }
@@ -197,13 +198,4 @@ func (o *outage) end(ctx context.Context, logger *slog.Logger) {
 func suggestedDelay(err error) time.Duration {
 	seconds, _ := apierrors.SuggestsClientDelay(err)
 	return time.Duration(seconds) * time.Second
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

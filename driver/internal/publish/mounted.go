@@ -99,36 +99,33 @@ type mountedVolumes struct {
 func (m *mountedVolumes) renew(request Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, known := m.byID[request.VolumeID]
-	if !known {
-		v = m.addLocked(request)
-	}
-	v.request = request
+	v, known := m.takeLocked(request)
 	if !known || v.waitsForToken() {
 		m.setDueLocked(v, time.Now())
 	}
 }
 
-// addLocked makes a place for a volume. Needs m.mu.
-func (m *mountedVolumes) addLocked(request Request) *mountedVolume {
-	v := &mountedVolume{request: request}
-	if m.byID == nil {
-		m.byID = make(map[string]*mountedVolume)
+// takeLocked takes a request for its volume, and makes a place for one that is
+// not known. Needs m.mu.
+func (m *mountedVolumes) takeLocked(request Request) (v *mountedVolume, known bool) {
+	v, known = m.byID[request.VolumeID]
+	if !known {
+		v = &mountedVolume{}
+		if m.byID == nil {
+			m.byID = make(map[string]*mountedVolume)
+		}
+		m.byID[request.VolumeID] = v
+		m.triggers.Add(request.VolumeID, request.Pod.Namespace, request.SecretProviderClass)
 	}
-	m.byID[request.VolumeID] = v
-	m.triggers.Add(request.VolumeID, request.Pod.Namespace, request.SecretProviderClass)
-	return v
+	v.request = request
+	return v, known
 }
 
 // mounted notes what a volume holds that was just put in place.
 func (m *mountedVolumes) mounted(request Request, outcome outcome) mountedVolume {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, known := m.byID[request.VolumeID]
-	if !known {
-		v = m.addLocked(request)
-	}
-	v.request = request
+	v, _ := m.takeLocked(request)
 	m.succeededLocked(v, outcome, true)
 	return *v
 }

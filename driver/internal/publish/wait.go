@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postern-dev/postern/driver/internal/podstatus"
+	"github.com/postern-dev/postern/driver/internal/sleep"
 	"github.com/postern-dev/postern/internal/logkey"
 )
 
@@ -27,11 +28,11 @@ func (t *transaction) watchWait(ctx context.Context) (context.Context, func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if !sleep(ctx, waitNoticeDelay) {
+		if !sleep.For(ctx, waitNoticeDelay) {
 			return
 		}
 		t.noticeWait(ctx)
-		for sleep(ctx, podCheckInterval) {
+		for sleep.For(ctx, podCheckInterval) {
 			if t.podGone(ctx) {
 				cancel(errPodGone)
 				return
@@ -66,15 +67,4 @@ func (t *transaction) podGone(ctx context.Context) bool {
 		return false
 	}
 	return !exists
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -12,6 +12,7 @@ import (
 	apiv1 "github.com/postern-dev/postern/driver/api/v1"
 	"github.com/postern-dev/postern/driver/internal/kube"
 	"github.com/postern-dev/postern/driver/internal/secretdata"
+	"github.com/postern-dev/postern/driver/internal/sleep"
 )
 
 const (
@@ -280,12 +281,8 @@ func (k *keeper) look(meta *metav1.ObjectMeta, sum digest) sighting {
 
 // pause waits for half to all of d.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d/2 + rand.N(d/2+1)) //nolint:gosec // spreads load, guards nothing
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if !sleep.For(ctx, d/2+rand.N(d/2+1)) { //nolint:gosec // spreads load, guards nothing
 		return context.Cause(ctx)
 	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/postern-dev/postern/driver/internal/sleep"
 	"github.com/postern-dev/postern/internal/logkey"
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
@@ -108,13 +109,13 @@ func (r *Remover) insist(ctx context.Context, call func(context.Context) error) 
 			return false
 		case apierrors.IsConflict(err):
 			// Somebody wrote at the same time: with the next version, at once.
-			if !sleep(ctx, firstRetry/10) {
+			if !sleep.For(ctx, firstRetry/10) {
 				return false
 			}
 			continue
 		}
 		r.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot remove the startup taint yet", slog.String(logkey.Error, err.Error()))
-		if !sleep(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return false
 		}
 		pause = min(2*pause, lastRetry)
@@ -136,7 +137,7 @@ func (r *Remover) awaitReady(ctx context.Context) bool {
 			r.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "the startup taint stays for now", slog.String(logkey.Reason, missing))
 			logged = missing
 		}
-		if !sleep(ctx, pollInterval) {
+		if !sleep.For(ctx, pollInterval) {
 			return false
 		}
 	}
@@ -168,15 +169,4 @@ func serves(status *gatewayv1.StatusResponse, name string) bool {
 			return i.GetState() == gatewayv1.Instance_STATE_SERVING
 		})
 	})
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
