@@ -175,7 +175,7 @@ func reboot(ctx context.Context, c command) error {
 func packages(context.Context, command) error {
 	missing := cluster.MissingPackages()
 	// What tests run besides.
-	for program, name := range map[string]string{"gcore": "gdb", "prometheus": "prometheus", "promtool": "prometheus"} {
+	for program, name := range map[string]string{"gcore": "gdb", "openssl": "openssl", "prometheus": "prometheus", "promtool": "prometheus"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, name)
 		}
