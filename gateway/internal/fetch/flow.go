@@ -52,10 +52,12 @@ func (o *flow) run(ctx context.Context) (Result, error) {
 }
 
 // join waits for the flight of a key, and for another one as long as what that
-// brings is not for this pod.
+// brings is not for this pod. A login that is refused is tried once more: it was
+// with the token of another pod, which may be gone by now.
 func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 	inside, cancel := rpc.WithMargin(ctx, registry.Margin)
 	defer cancel()
+	refused := false
 	for {
 		work := &call{flow: o, key: k}
 		landing, err := o.fetcher.flights.Do(inside, k, work.run)
@@ -64,6 +66,9 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 			o.span.AddEvent("the fetch that was joined ran out of time")
 		case isHurried(err) && !o.hurried():
 			o.span.AddEvent("the refresh that was joined does not wait for the store")
+		case landing.Joined && isLoginRefused(err) && !refused:
+			refused = true
+			o.span.AddEvent("the pod whose fetch was joined could not log in")
 		case err != nil:
 			if !landing.Joined {
 				o.logPanic(ctx, err)
@@ -281,4 +286,14 @@ func refused(err error) bool {
 	default:
 		return false
 	}
+}
+
+// isLoginRefused reports whether a call failed because of the token that it was
+// made with.
+func isLoginRefused(err error) bool {
+	if err == nil {
+		return false
+	}
+	reason := rpc.FromError(err).Reason
+	return reason == rpc.ReasonLoginFailed || reason == rpc.ReasonTokenInvalid
 }

@@ -193,6 +193,48 @@ func TestSharing_PrivateNoMore(t *testing.T) {
 	})
 }
 
+// A pod that was deleted takes its token with it, but not the fetch of those who
+// had joined. A class that nobody may have is asked for twice, not by each pod.
+func TestSharing_LoginRefused(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []string{rpc.ReasonLoginFailed, rpc.ReasonTokenInvalid} {
+		for want, onlyDeleted := range map[string]bool{"": true, reason: false} {
+			synctest.Test(t, func(t *testing.T) {
+				p := &scripted{latency: time.Second, onFetch: func(_ int, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
+					if onlyDeleted && req.GetPod().GetName() != "deleted" {
+						return shared("content"), nil
+					}
+					return nil, failure(reason)
+				}}
+				w := newWorld(t, p, nil)
+				leader := make(chan error, 1)
+				go func() { leader <- w.fetch(t.Context(), pod("deleted")).err }()
+				synctest.Wait()
+				var pods sync.WaitGroup
+				for i := range 20 {
+					pods.Go(func() {
+						if got := w.fetch(t.Context(), pod(fmt.Sprint(i))); reasonOf(got.err) != want {
+							t.Errorf("pod %d: %v, want %q", i, got.err, want)
+						}
+					})
+				}
+				pods.Wait()
+				if err := <-leader; reasonOf(err) != reason {
+					t.Errorf("the deleted pod: %v", err)
+				}
+				w.wantCalls(t, 2)
+			})
+		}
+	}
+}
+
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return rpc.FromError(err).Reason
+}
+
 // Whoever asked first may go: the others get the answer all the same.
 func TestSharing_LeaderCancelled(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,10 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/postern-dev/postern/providers/vault/internal/store"
 )
 
 // loginTimeout bounds a login that outlives who began it.
@@ -19,12 +22,31 @@ type flight struct {
 	err     error
 }
 
+// othersError is a refusal of the token with which another pod began the login.
+// That pod may be gone by now, and its token with it: it says nothing of the
+// tokens of those who joined.
+type othersError struct{ err error }
+
+func (e *othersError) Error() string { return e.err.Error() }
+
+func (e *othersError) Unwrap() error { return e.err }
+
+// orOwn logs in, and once more if another pod's token was refused.
+func orOwn(login func() (*Grant, error)) (*Grant, error) {
+	grant, err := login()
+	if _, ok := errors.AsType[*othersError](err); ok {
+		return login()
+	}
+	return grant, err
+}
+
 // join waits for the flight in slot, which is one of e's, and begins one with
 // use if there is none. The mutex is held when it is called, and not when it
 // returns.
 func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use) (*Grant, error) {
 	f := *slot
-	if f == nil {
+	joined := f != nil
+	if !joined {
 		// Values stay, for the trace; the end of the first caller does not end it.
 		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
 		f = &flight{cancel: cancel, done: make(chan struct{})}
@@ -38,6 +60,14 @@ func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use) (*
 	f.waiters++
 	m.mu.Unlock()
 
+	grant, err := m.wait(ctx, f, slot)
+	if joined && store.Refused(err) {
+		err = &othersError{err}
+	}
+	return grant, err
+}
+
+func (m *Manager) wait(ctx context.Context, f *flight, slot **flight) (*Grant, error) {
 	select {
 	case <-f.done:
 		return f.grant, f.err

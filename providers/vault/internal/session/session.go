@@ -42,7 +42,8 @@ type Config struct {
 //  1. An identity has at most one current grant, and a grant serves one
 //     identity only.
 //  2. At most one login and one trial are on their way for an identity. A
-//     failure is given to those who wait for it, and not kept.
+//     failure is given to those who wait for it, and not kept; but who joined
+//     hears of a refusal only if it meets a second login, too.
 //  3. The mutex is not held over a call to the store.
 //  4. A grant that stops being current is revoked, unless credentials hang on
 //     it which pods may still be using: then it is left to expire. Release
@@ -79,6 +80,14 @@ func New(cfg Config) *Manager {
 //
 // The caller has checked that use.JWT is valid and is the identity's.
 func (m *Manager) Acquire(ctx context.Context, use Use) (grant *Grant, cached bool, err error) {
+	grant, err = orOwn(func() (grant *Grant, err error) {
+		grant, cached, err = m.acquire(ctx, use)
+		return grant, err
+	})
+	return grant, cached, err
+}
+
+func (m *Manager) acquire(ctx context.Context, use Use) (grant *Grant, cached bool, err error) {
 	m.mu.Lock()
 	e := m.enter(use)
 	if grant := e.grant; grant.usable(time.Now()) {
@@ -117,6 +126,10 @@ func (m *Manager) forget(e *entry) {
 // Until then old stays current: a policy that denies one pod something must not
 // end the session, and with it the credentials, of all others.
 func (m *Manager) Trial(ctx context.Context, old *Grant, use Use) (*Grant, error) {
+	return orOwn(func() (*Grant, error) { return m.trial(ctx, old, use) })
+}
+
+func (m *Manager) trial(ctx context.Context, old *Grant, use Use) (*Grant, error) {
 	m.mu.Lock()
 	e := m.enter(use)
 	if current := e.grant; current != old && current.usable(time.Now()) {

@@ -37,7 +37,9 @@ type memory struct {
 	takes        time.Duration // a login
 
 	mu       sync.Mutex
-	failure  error // of everything
+	failure  error           // of everything
+	gone     map[string]bool // the JWTs of pods that are deleted
+	attempts int             // of logins
 	jwts     []string
 	tokens   map[string]*token
 	renewals int
@@ -62,8 +64,12 @@ func (m *memory) Login(ctx context.Context, _ store.Endpoint, l store.Login) (st
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.attempts++
 	if m.failure != nil {
 		return store.Auth{}, m.failure
+	}
+	if m.gone[l.JWT.Reveal()] {
+		return store.Auth{}, &store.Error{Status: 403}
 	}
 	m.jwts = append(m.jwts, l.JWT.Reveal())
 	name := fmt.Sprintf("canary-token-%d", len(m.jwts))
@@ -202,6 +208,71 @@ func TestAcquireCancelOne(t *testing.T) {
 		}
 		if logins, _, _ := s.state(); logins != 1 || s.cut != 0 {
 			t.Errorf("%d logins, %d cut, want 1 and 0", logins, s.cut)
+		}
+	})
+}
+
+// TestAcquireOfPodThatIsGone: a pod that was deleted takes its token with it,
+// but not the login of those who had joined.
+func TestAcquireOfPodThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newMemory()
+			s.takes = time.Second
+			s.gone = map[string]bool{"canary-jwt-deleted": true}
+			m := start(t, s, nil)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			deleted := make(chan error, 1)
+			go func() { _, _, err := m.Acquire(ctx, use("deleted")); deleted <- err }()
+			synctest.Wait()
+			var pods sync.WaitGroup
+			for i := range 20 {
+				pods.Go(func() {
+					u := use(fmt.Sprint(i))
+					grant, _, err := m.Acquire(t.Context(), u)
+					if err != nil || !s.alive(grant) {
+						t.Errorf("pod %d: %v", i, err)
+						return
+					}
+					m.Commit(u.Identity, u.VolumeID)
+				})
+			}
+			synctest.Wait()
+			if leaves {
+				leave()
+			}
+			pods.Wait()
+			if err := <-deleted; leaves != errors.Is(err, context.Canceled) || !leaves && !store.Refused(err) {
+				t.Errorf("the deleted pod: %v", err)
+			}
+			if s.attempts != 2 {
+				t.Errorf("%d logins, want 2", s.attempts)
+			}
+		})
+	}
+}
+
+// TestAcquireRefused: a role that nobody may have is asked for twice, not once
+// for each pod.
+func TestAcquireRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemory()
+		s.takes, s.failure = time.Second, &store.Error{Status: 403}
+		m := start(t, s, nil)
+		var pods sync.WaitGroup
+		for i := range 20 {
+			pods.Go(func() {
+				if _, _, err := m.Acquire(t.Context(), use(fmt.Sprint(i))); !store.Refused(err) {
+					t.Error(err)
+				}
+			})
+		}
+		pods.Wait()
+		if s.attempts != 2 || len(m.entries) != 0 {
+			t.Errorf("%d logins, %d identities kept; want 2 and 0", s.attempts, len(m.entries))
 		}
 	})
 }
@@ -445,6 +516,29 @@ func TestTrial(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTrialOfPodThatIsGone is the same for a second login.
+func TestTrialOfPodThatIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemory()
+		m := start(t, s, nil)
+		old := mounted(t, m, use("a"))
+		s.takes = time.Second
+		s.gone = map[string]bool{"canary-jwt-deleted": true}
+		deleted := make(chan error, 1)
+		go func() { _, err := m.Trial(t.Context(), old, use("deleted")); deleted <- err }()
+		synctest.Wait()
+		grant, err := m.Trial(t.Context(), old, use("a"))
+		if err != nil || !s.alive(grant) {
+			t.Fatalf("who joined: %v", err)
+		}
+		m.Settle(grant, true)
+		if err := <-deleted; !store.Refused(err) {
+			t.Errorf("the deleted pod: %v", err)
+		}
+	})
 }
 
 func TestMaxSessions(t *testing.T) {
