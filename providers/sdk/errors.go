@@ -149,7 +149,8 @@ func StoreUnavailable(format string, args ...any) *Error {
 // about it.
 func TokenMissing(audience string) *Error {
 	return newError(ReasonTokenMissing, "", "no service account token for audience %q: add the audience to the "+
-		"tokenRequests of the CSIDriver object secrets-store.csi.k8s.io", []any{audience})
+		"tokenRequests of the CSIDriver object secrets-store.csi.k8s.io; with the Helm chart: add {audience: %s} to "+
+		"driver.tokenRequests. The provider itself cannot request tokens", []any{audience, audience})
 }
 
 // TokenInvalid says that the token for an audience is expired or is not the

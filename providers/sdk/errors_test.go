@@ -61,7 +61,8 @@ func TestError_Constructors(t *testing.T) {
 		{RateLimited("", time.Second, "wait"), ReasonRateLimited, "", "wait"},
 		{StoreUnavailable("down"), ReasonStoreUnavailable, "", "down"},
 		{TokenMissing("vault"), ReasonTokenMissing, "", `no service account token for audience "vault": add the audience to the ` +
-			`tokenRequests of the CSIDriver object secrets-store.csi.k8s.io`},
+			`tokenRequests of the CSIDriver object secrets-store.csi.k8s.io; with the Helm chart: add {audience: vault} to ` +
+			`driver.tokenRequests. The provider itself cannot request tokens`},
 		{TokenInvalid("vault", "expired"), ReasonTokenInvalid, "", `service account token for audience "vault": expired`},
 		{Internal("odd"), ReasonInternal, "", "odd"},
 	} {
