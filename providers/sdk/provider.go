@@ -95,6 +95,23 @@ type Request struct {
 	State Secret
 }
 
+// Holds reports whether the volume holds all of objects and nothing else.
+func (r *Request) Holds(objects []ObjectVersion) bool {
+	if len(objects) != len(r.CurrentObjects) {
+		return false
+	}
+	versions := make(map[string]string, len(objects))
+	for _, o := range r.CurrentObjects {
+		versions[o.ID] = o.Version
+	}
+	for _, o := range objects {
+		if version, ok := versions[o.ID]; !ok || version != o.Version {
+			return false
+		}
+	}
+	return true
+}
+
 // Pod is the pod that a volume belongs to. All but annotations is set.
 type Pod struct {
 	Namespace      string

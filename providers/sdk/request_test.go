@@ -206,3 +206,25 @@ func TestValidateResponse(t *testing.T) {
 		t.Error("validateResponse(nil) = nil")
 	}
 }
+
+func TestRequest_Holds(t *testing.T) {
+	t.Parallel()
+	r := completeRequest()
+	r.CurrentObjects = []ObjectVersion{{ID: "a", Version: "1"}, {ID: "b", Version: "2"}}
+	for name, tt := range map[string]struct {
+		objects []ObjectVersion
+		want    bool
+	}{
+		"the same":      {[]ObjectVersion{{ID: "b", Version: "2"}, {ID: "a", Version: "1"}}, true},
+		"nothing":       {nil, false},
+		"one is newer":  {[]ObjectVersion{{ID: "a", Version: "1"}, {ID: "b", Version: "3"}}, false},
+		"one less":      {[]ObjectVersion{{ID: "a", Version: "1"}}, false},
+		"one more":      {[]ObjectVersion{{ID: "a", Version: "1"}, {ID: "b", Version: "2"}, {ID: "c", Version: "3"}}, false},
+		"another":       {[]ObjectVersion{{ID: "a", Version: "1"}, {ID: "c", Version: "2"}}, false},
+		"another, bare": {[]ObjectVersion{{ID: "a", Version: "1"}, {ID: "c"}}, false},
+	} {
+		if got := r.Holds(tt.objects); got != tt.want {
+			t.Errorf("%s: Holds() = %t", name, got)
+		}
+	}
+}

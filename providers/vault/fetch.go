@@ -233,7 +233,7 @@ func (f *fetch) response(ctx context.Context) (resp *sdk.Response, complete bool
 		f.leaseOf(resp, o, r)
 	}
 	resp.State = f.visit.State(f.grant.Identity(), f.credentials())
-	if sameObjects(resp.Objects, f.req.CurrentObjects) {
+	if f.req.Holds(resp.Objects) {
 		resp.NotModified, resp.Files, resp.Objects, complete = true, nil, nil, true
 	}
 	return resp, complete, ctx.Err()
@@ -259,24 +259,6 @@ func (f *fetch) add(resp *sdk.Response, o params.Object, r *read) error {
 	}
 	resp.Objects = append(resp.Objects, sdk.ObjectVersion{ID: o.Name, Version: v})
 	return nil
-}
-
-// sameObjects reports whether a volume that holds current holds all of objects
-// and nothing else.
-func sameObjects(objects, current []sdk.ObjectVersion) bool {
-	if len(objects) != len(current) {
-		return false
-	}
-	versions := make(map[string]string, len(current))
-	for _, o := range current {
-		versions[o.ID] = o.Version
-	}
-	for _, o := range objects {
-		if versions[o.ID] != o.Version {
-			return false
-		}
-	}
-	return true
 }
 
 // leaseOf tells what of an object lives and dies with the volume.
