@@ -156,6 +156,15 @@ func (b *Builder) Programs(ctx context.Context, name string, packages ...string)
 	return b.tree(ctx, name, packages, []string{"grpcnotrace"})
 }
 
+// Double builds the test double of AWS and returns the program's path.
+func (b *Builder) Double(ctx context.Context) (string, error) {
+	dir, err := b.Programs(ctx, "aws", "./test/cmd/postern-aws")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "postern-aws"), nil
+}
+
 // tree builds packages of the workspace into a directory of their own.
 func (b *Builder) tree(ctx context.Context, name string, packages, tags []string) (string, error) {
 	dir := filepath.Join(b.cfg.Cache, name+"-"+hashString(b.cfg.Root+strings.Join(tags, ",")))

@@ -53,6 +53,23 @@ func Bao() Server {
 	}
 }
 
+// Minio is MinIO, which trades a pod's token for credentials as AWS' STS does.
+func Minio() Server {
+	const cmd = "github.com/minio/minio/cmd"
+	return Server{
+		Name:    "minio",
+		What:    "MinIO, which serves AWS' STS",
+		Module:  "test/servers/minio",
+		Package: "github.com/minio/minio",
+		LDFlags: "-s -w" +
+			" -X " + cmd + ".Version=2026-02-12T20:18:48Z" +
+			" -X " + cmd + ".ReleaseTag=DEVELOPMENT.2026-02-12T20-18-48Z" +
+			" -X " + cmd + ".CommitID=7aac2a2c5b7c" +
+			" -X " + cmd + ".ShortCommitID=7aac2a2c5b7c",
+		Cold: "about 3 minutes on two cores",
+	}
+}
+
 // UpstreamProvider is a provider for the upstream driver, made with upstream's
 // own protocol package.
 func UpstreamProvider() Server {
@@ -107,7 +124,7 @@ func Coredns() Server {
 
 // Servers lists every third-party program.
 func Servers() []Server {
-	return []Server{Kube(), Bao(), UpstreamProvider(), UpstreamDriver(), Helm(), Coredns()}
+	return []Server{Kube(), Bao(), Minio(), UpstreamProvider(), UpstreamDriver(), Helm(), Coredns()}
 }
 
 // daemonPackages returns the main packages of the daemons: every

@@ -1,0 +1,97 @@
+package sts
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postern-dev/postern/test/aws/control"
+	"github.com/postern-dev/postern/test/aws/token"
+)
+
+const maxAnswer = 1 << 20
+
+// Upstream is a MinIO: an STS that somebody else wrote, which fetches the issuer's
+// keys and checks signature, audience and expiry.
+type Upstream struct {
+	url, role string
+	now       func() time.Time
+	client    *http.Client
+}
+
+// NewUpstream returns one at a URL, where role is MinIO's own.
+func NewUpstream(address, role string, now func() time.Time) *Upstream {
+	return &Upstream{url: address, role: role, now: now, client: &http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second}}
+}
+
+// Close closes its connections.
+func (u *Upstream) Close() { u.client.CloseIdleConnections() }
+
+// login has MinIO verify a token and make credentials.
+func (u *Upstream) login(ctx context.Context, raw string, claims token.Claims, lifetime time.Duration) (control.Credentials, error) {
+	form := url.Values{
+		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {u.role},
+		"WebIdentityToken": {raw}, "DurationSeconds": {strconv.Itoa(int(lifetime.Seconds()))},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.url, strings.NewReader(form.Encode()))
+	if err != nil {
+		return control.Credentials{}, fmt.Errorf("call MinIO: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := u.client.Do(req)
+	if err != nil {
+		return control.Credentials{}, fmt.Errorf("call MinIO: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return control.Credentials{}, fmt.Errorf("call MinIO: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return control.Credentials{}, u.refusal(body, resp.Status, claims)
+	}
+	var answer struct {
+		Result struct {
+			Credentials struct {
+				AccessKeyID     string `xml:"AccessKeyId"`
+				SecretAccessKey string
+				SessionToken    string
+				Expiration      time.Time
+			}
+		} `xml:"AssumeRoleWithWebIdentityResult"`
+	}
+	if err := xml.Unmarshal(body, &answer); err != nil {
+		return control.Credentials{}, fmt.Errorf("read MinIO's answer: %w", err)
+	}
+	c := answer.Result.Credentials
+	return control.Credentials{
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, Expiration: c.Expiration.UTC(),
+	}, nil
+}
+
+// refusal is why MinIO refused a token. It has one code for all that is wrong with
+// a token, so its words tell.
+func (u *Upstream) refusal(body []byte, status string, claims token.Claims) error {
+	var answer struct {
+		Error struct{ Code, Message string }
+	}
+	if err := xml.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("MinIO answered %s", status)
+	}
+	switch code, message := answer.Error.Code, answer.Error.Message; {
+	case code != "InvalidParameterValue":
+		return fmt.Errorf("MinIO answered %s: %s: %s", status, code, message)
+	case strings.Contains(message, "is expired"):
+		return token.Expired(u.now(), claims)
+	case strings.Contains(message, "OpenID Client ID"):
+		return fmt.Errorf("%w: %q", token.ErrAudience, claims.Audience)
+	default:
+		return fmt.Errorf("%w: %s", token.ErrSignature, message)
+	}
+}
