@@ -47,10 +47,10 @@ func TestAPIServer(t *testing.T) {
 	}
 	referee.mapper.Reset()
 	for name, values := range map[string]string{
-		"default":        "",
-		"both providers": bothProviders,
-		"everything":     everything,
-		"upstream":       "driver:\n" + strings.ReplaceAll(upstream, "\n", "\n  "),
+		"default":       "",
+		"all providers": allProviders,
+		"everything":    everything,
+		"upstream":      "driver:\n" + strings.ReplaceAll(upstream, "\n", "\n  "),
 		"volumes": `
 provider-file: {enabled: true, root: {volume: {configMap: {name: files}}}}
 provider-vault: {enabled: true, vault: {tls: {caConfigMap: vault-ca}}}

@@ -25,6 +25,16 @@ driver:
 gateway:
   podAnnotations: {example.com/a: b}
   policy: {rules: [{name: no-default, require: serviceAccount.name != 'default'}]}
+provider-aws:
+  enabled: true
+  aws:
+    region: eu-central-1
+    podIdentityHttpTimeout: 3s
+    endpointUrls: {sts: "https://sts.vpce:8443", secretsmanager: "https://sm.vpce", ssm: "http://ssm.vpce:8080"}
+  refreshCheck: read
+  maxSessions: 10
+  env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+  networkPolicy: {to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 provider-file:
   enabled: true
   files: {shop: {password: s3cret}}
@@ -42,8 +52,9 @@ provider-vault:
   networkPolicy: {to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 `
 
-// bothProviders is an installation with nothing but the providers turned on.
-const bothProviders = `
+// allProviders is an installation with nothing but the providers turned on.
+const allProviders = `
+provider-aws: {enabled: true}
 provider-file: {enabled: true}
 provider-vault: {enabled: true}
 `

@@ -29,7 +29,7 @@ func describe(c corev1.Container) string {
 // TestCSIDriver holds what kubelet is asked for.
 func TestCSIDriver(t *testing.T) {
 	t.Parallel()
-	const vault = `{"audience":"vault"}`
+	const vault, aws = `{"audience":"vault"}`, `{"audience":"sts.amazonaws.com"},{"audience":"pods.eks.amazonaws.com"}`
 	for name, test := range map[string]struct {
 		values, version string
 		tokens          string
@@ -37,6 +37,8 @@ func TestCSIDriver(t *testing.T) {
 	}{
 		"no provider":       {"", "1.35.0", "", false},
 		"vault":             {"provider-vault: {enabled: true}", "1.35.0", vault, true},
+		"aws":               {"provider-aws: {enabled: true}", "1.35.0", aws, true},
+		"aws and vault":     {"{provider-aws: {enabled: true}, provider-vault: {enabled: true}}", "1.35.0", aws + "," + vault, true},
 		"file wants none":   {"provider-file: {enabled: true}", "1.35.0", "", false},
 		"old cluster":       {"provider-vault: {enabled: true}", "1.34.9", vault, false},
 		"vendor's version":  {"provider-vault: {enabled: true}", "v1.35.2-gke.100", vault, true},
@@ -115,7 +117,7 @@ func TestImages(t *testing.T) {
 	}
 	images := func(values ...string) map[string]string {
 		found := map[string]string{}
-		for name, set := range daemonSets(t, append([]string{bothProviders}, values...)...) {
+		for name, set := range daemonSets(t, append([]string{allProviders}, values...)...) {
 			for _, container := range set.Spec.Template.Spec.Containers {
 				found[name+"/"+container.Name] = container.Image
 			}
@@ -128,6 +130,7 @@ func TestImages(t *testing.T) {
 		"driver/node-driver-registrar":  theirs + "csi-node-driver-registrar:v2.16.0",
 		"driver/liveness-probe":         theirs + "livenessprobe:v2.18.0",
 		"gateway/gateway":               ours + "gateway:" + versions["gateway"],
+		"provider-aws/provider-aws":     ours + "provider-aws:" + versions["provider-aws"],
 		"provider-file/provider-file":   ours + "provider-file:" + versions["provider-file"],
 		"provider-vault/provider-vault": ours + "provider-vault:" + versions["provider-vault"],
 	}
@@ -225,21 +228,24 @@ func TestNetworkPolicies(t *testing.T) {
 		values string
 		egress map[string][]string
 	}{
-		"default": {bothProviders, map[string][]string{
-			"gateway": nil, "provider-file": nil, "provider-vault": {"53", "53", "443", "8200"},
+		"default": {allProviders, map[string][]string{
+			"gateway": nil, "provider-aws": {"53", "53", "443", "80"}, "provider-file": nil, "provider-vault": {"53", "53", "443", "8200"},
 		}},
 		"traces and a port": {
-			bothProviders + "global: {otlp: {endpoint: 'http://collector:4318'}}",
+			allProviders + "global: {otlp: {endpoint: 'http://collector:4318'}}",
 			map[string][]string{
 				"gateway": {"53", "53", "4318"}, "provider-file": {"53", "53", "4318"},
+				"provider-aws":   {"53", "53", "4318", "443", "80"},
 				"provider-vault": {"53", "53", "4318", "443", "8200"},
 			},
 		},
 		"other ports": {
 			`{provider-file: {enabled: true}, provider-vault: {enabled: true, networkPolicy: {ports: []}, vault: {address: 'https://vault'}},
+			provider-aws: {enabled: true, networkPolicy: {ports: [], podIdentityAgent: []}, aws: {endpointUrls: {sts: 'https://sts', ssm: 'http://ssm:8080'}}},
 			global: {otlp: {endpoint: collector, protocol: grpc}}}`,
 			map[string][]string{
-				"gateway": {"53", "53", "4317"}, "provider-file": {"53", "53", "4317"}, "provider-vault": {"53", "53", "4317", "443"},
+				"gateway": {"53", "53", "4317"}, "provider-aws": {"53", "53", "4317", "8080", "443"},
+				"provider-file": {"53", "53", "4317"}, "provider-vault": {"53", "53", "4317", "443"},
 			},
 		},
 	} {
@@ -265,7 +271,7 @@ func TestNetworkPolicies(t *testing.T) {
 			}
 		})
 	}
-	if policies := render(t, bothProviders, "global: {networkPolicy: {enabled: false}}").Kind("NetworkPolicy"); len(policies) > 0 {
+	if policies := render(t, allProviders, "global: {networkPolicy: {enabled: false}}").Kind("NetworkPolicy"); len(policies) > 0 {
 		t.Errorf("NetworkPolicies that are turned off: %d", len(policies))
 	}
 }

@@ -56,7 +56,7 @@ func policyVolume(t *testing.T, spec corev1.PodSpec) string {
 // TestPolicy_None: without rules there is nothing of them.
 func TestPolicy_None(t *testing.T) {
 	t.Parallel()
-	objects := renderWith(t, charts.Options{Chart: charts.Umbrella, Values: []string{bothProviders}, Tests: true})
+	objects := renderWith(t, charts.Options{Chart: charts.Umbrella, Values: []string{allProviders}, Tests: true})
 	for _, object := range objects {
 		if strings.Contains(object.GetName(), "policy") {
 			t.Errorf("there is a %s %s", object.GetKind(), object.GetName())

@@ -25,7 +25,7 @@ func daemonSets(t *testing.T, values ...string) map[string]appsv1.DaemonSet {
 		sets[object.GetName()[len(charts.Release)+1:]] = decode[appsv1.DaemonSet](t, objects, "DaemonSet", object.GetName())
 	}
 	if len(sets) < 4 {
-		t.Fatalf("DaemonSets: %d, want driver, gateway and two providers", len(sets))
+		t.Fatalf("DaemonSets: %d, want driver, gateway and at least two providers", len(sets))
 	}
 	return sets
 }
@@ -53,7 +53,7 @@ func TestPodSecurity(t *testing.T) {
 			t.Errorf("%s: against \"restricted\" (-want +got):\n%s", name, diff)
 		}
 	}
-	objects := renderWith(t, charts.Options{Chart: charts.Umbrella, Values: []string{bothProviders}, Tests: true})
+	objects := renderWith(t, charts.Options{Chart: charts.Umbrella, Values: []string{allProviders}, Tests: true})
 	pod := decode[corev1.Pod](t, objects, "Pod", "postern-test")
 	template := corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}
 	if got := violations(t, api.LevelRestricted, template); len(got) > 0 {
@@ -145,6 +145,7 @@ func TestHostPaths(t *testing.T) {
 			"/run/postern", "/var/lib/kubelet/plugins/csi-secrets-store", "/var/lib/kubelet/plugins_registry", "/var/lib/kubelet/pods",
 		}, legacy...),
 		"gateway":        append([]string{"/run/postern/gateway", "/run/postern/providers"}, legacy...),
+		"provider-aws":   {"/run/postern/providers/aws"},
 		"provider-file":  {"/run/postern/providers/file"},
 		"provider-vault": {"/run/postern/providers/vault"},
 	}
@@ -171,9 +172,9 @@ func TestRBAC(t *testing.T) {
 		values string
 		extra  []rbacv1.PolicyRule
 	}{
-		"default": {bothProviders, nil},
+		"default": {allProviders, nil},
 		"startup taint": {
-			bothProviders + "global: {startupTaint: {enabled: true}}",
+			allProviders + "global: {startupTaint: {enabled: true}}",
 			[]rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"patch"}}},
 		},
 	} {

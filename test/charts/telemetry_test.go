@@ -85,7 +85,7 @@ func TestAlerts(t *testing.T) {
 	if alerts == 0 {
 		t.Error("there are no alerts")
 	}
-	if monitors := objects.Kind("ServiceMonitor"); len(monitors) != 4 {
+	if monitors := objects.Kind("ServiceMonitor"); len(monitors) != 5 {
 		t.Errorf("ServiceMonitors: %d, want one for each part", len(monitors))
 	}
 }

@@ -22,19 +22,23 @@ func TestUpgradeTouchesOnly(t *testing.T) {
 		want          []string
 	}{
 		"vault's tag": {
-			bothProviders, "provider-vault: {image: {tag: v9}}",
+			allProviders, "provider-vault: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-provider-vault"},
 		},
 		"file's tag": {
-			bothProviders, "provider-file: {image: {tag: v9}}",
+			allProviders, "provider-file: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-provider-file"},
 		},
+		"aws' tag": {
+			allProviders, "provider-aws: {image: {tag: v9}}",
+			[]string{"DaemonSet postern-provider-aws"},
+		},
 		"gateway's tag": {
-			bothProviders, "gateway: {image: {tag: v9}}",
+			allProviders, "gateway: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-gateway"},
 		},
 		"driver's tag": {
-			bothProviders, "driver: {linux: {image: {tag: v9}}}",
+			allProviders, "driver: {linux: {image: {tag: v9}}}",
 			[]string{"DaemonSet postern-driver"},
 		},
 		// No daemon that is there is restarted.
@@ -46,7 +50,7 @@ func TestUpgradeTouchesOnly(t *testing.T) {
 			},
 		},
 		"a store's address": {
-			bothProviders, "provider-vault: {vault: {address: 'https://vault:8200'}}",
+			allProviders, "provider-vault: {vault: {address: 'https://vault:8200'}}",
 			[]string{"DaemonSet postern-provider-vault"},
 		},
 		// The Secret's files change in the pods that are there; which files there
@@ -122,10 +126,11 @@ func TestRollout(t *testing.T) {
 	}{
 		"driver":         {"", "1", "system-node-critical", everywhere},
 		"gateway":        {"1", "0", "system-node-critical", everywhere},
+		"provider-aws":   {"1", "0", "system-cluster-critical", nil},
 		"provider-file":  {"1", "0", "system-cluster-critical", nil},
 		"provider-vault": {"1", "0", "system-cluster-critical", nil},
 	}
-	for name, set := range daemonSets(t, bothProviders) {
+	for name, set := range daemonSets(t, allProviders) {
 		spec := set.Spec.Template.Spec
 		update := set.Spec.UpdateStrategy
 		if update.Type != appsv1.RollingUpdateDaemonSetStrategyType || update.RollingUpdate == nil {
@@ -153,7 +158,7 @@ func TestRollout(t *testing.T) {
 	}
 	// Or else a provider could not start on the nodes that wait for it.
 	taint := []corev1.Toleration{{Key: "secrets-store.csi.k8s.io/agent-not-ready", Operator: corev1.TolerationOpExists}}
-	for name, set := range daemonSets(t, bothProviders, "global: {startupTaint: {enabled: true}}") {
+	for name, set := range daemonSets(t, allProviders, "global: {startupTaint: {enabled: true}}") {
 		if strings.HasPrefix(name, "provider-") {
 			if diff := cmp.Diff(taint, set.Spec.Template.Spec.Tolerations); diff != "" {
 				t.Errorf("%s: tolerations with a startup taint (-want +got):\n%s", name, diff)

@@ -56,6 +56,22 @@ func TestValueErrors(t *testing.T) {
 			"provider-vault: - at '/vault': additional properties 'host' not allowed",
 		},
 		{
+			"provider-aws: {enabled: true, aws: {awsRegion: eu-central-1}}",
+			"provider-aws: - at '/aws': additional properties 'awsRegion' not allowed",
+		},
+		{
+			"provider-aws: {enabled: true, aws: {podIdentityHttpTimeout: 3 seconds}}",
+			"at '/aws/podIdentityHttpTimeout': '3 seconds' does not match pattern",
+		},
+		{
+			"provider-aws: {enabled: true, refreshCheck: none}",
+			"at '/refreshCheck': value must be one of 'describe', 'read'",
+		},
+		{
+			"provider-aws: {enabled: true, aws: {useFipsEndpoint: true, endpointUrls: {ssm: 'https://ssm'}}}",
+			"provider-aws.aws: set useFipsEndpoint or endpointUrls.ssm, not both",
+		},
+		{
 			"provider-file: {enabled: true, resources: {limit: {}}}",
 			"provider-file: - at '/resources': additional properties 'limit' not allowed",
 		},

@@ -13,7 +13,7 @@ type schema map[string]any
 // Schema returns the JSON schema of a chart with these values, which refuses
 // every other. The subcharts, by their names, have schemas of their own.
 //
-// The types are string, path, path? (which may be empty), address, duration, bool, int, number, uid, port,
+// The types are string, path, address, duration, path? and duration? (which may be empty), bool, int, number, uid, port,
 // object, resources, map (of strings), list<T> and map<T> of these, and alternatives
 // such as a|b; one that ends in | may be empty.
 func Schema(chart string, values []Value, subcharts ...string) ([]byte, error) {
@@ -92,6 +92,8 @@ func typeSchema(kind string) (schema, error) {
 		return schema{"type": "string", "pattern": "^.*:[0-9]+$"}, nil
 	case "duration":
 		return schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`}, nil
+	case "duration?":
+		return schema{"type": "string", "pattern": `^(([0-9]+(\.[0-9]+)?(ms|s|m|h))+)?$`}, nil
 	case "int":
 		return schema{"type": "integer", "minimum": 0}, nil
 	case "number":

@@ -144,7 +144,11 @@ func cases() map[string]struct{ allowed, refused []*gatewayv1.FetchRequest } {
 		},
 		"aws-role-of-this-account": {
 			requests{changed(pod("aws"), role("arn:aws:iam::111122223333:role/shop"))},
-			requests{changed(pod("aws"), role("arn:aws:iam::444455556666:role/shop")), pod("aws")},
+			requests{
+				changed(pod("aws"), role("arn:aws:iam::444455556666:role/shop")), pod("aws"),
+				changed(pod("aws", "roleArn", "arn:aws:iam::444455556666:role/shop"), role("arn:aws:iam::111122223333:role/shop")),
+				changed(pod("aws", "roleArn", ""), role("arn:aws:iam::444455556666:role/shop")),
+			},
 		},
 		"azure-vault-of-own-namespace": {
 			requests{pod("azure", "keyvaultName", "kv-shop")},
