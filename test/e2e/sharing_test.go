@@ -163,7 +163,13 @@ func TestSharing_MaxAge(t *testing.T) {
 // eventually polls until condition holds; it fails the test if that takes long.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	within(t, time.Minute, what, condition)
+}
+
+// within is eventually, for what takes longer.
+func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

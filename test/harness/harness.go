@@ -52,8 +52,9 @@ type Config struct {
 	LogLevel string
 	// DriverArgs and GatewayArgs are arguments beyond the usual.
 	DriverArgs, GatewayArgs []string
-	// DriverEnv is environment of the driver beyond the usual.
-	DriverEnv []string
+	// DriverEnv and ProviderEnv are environment of the driver, and of each
+	// provider, beyond the usual.
+	DriverEnv, ProviderEnv []string
 	// Dir is the directory in which the node's own is made; "" is the system's
 	// for temporary files. It has to be short: a socket's path has at most 107
 	// bytes.
@@ -210,6 +211,7 @@ func (n *Node) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		daemon.cfg.Env = slices.Concat(daemon.cfg.Env, n.cfg.ProviderEnv)
 		n.Providers[name] = daemon
 	}
 	return nil

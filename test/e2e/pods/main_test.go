@@ -156,8 +156,12 @@ func (e *environment) images(ctx context.Context) built {
 	if err := incluster.Image(bao, baoImage); err != nil {
 		return built{err: err}
 	}
+	awsImage, err := e.awsImage(ctx)
+	if err != nil {
+		return built{err: err}
+	}
 	upstream, err := e.upstreamImages(ctx)
-	return built{tarballs: append(append(tarballs, baoImage), upstream...), err: err}
+	return built{tarballs: append(append(tarballs, baoImage, awsImage), upstream...), err: err}
 }
 
 func (e *environment) connect() error {
@@ -181,7 +185,10 @@ func (e *environment) listenForTraces(ctx context.Context) error {
 		return err
 	}
 	e.traces = otlp.New(listener)
-	e.values = strings.NewReplacer("${OTLP}", "http://"+listener.Addr().String(), "${TAG}", installation.Version).Replace(valuesTemplate)
+	e.values = strings.NewReplacer(
+		"${OTLP}", "http://"+listener.Addr().String(), "${TAG}", installation.Version,
+		"${AWS_ACCESS_KEY_ID}", adminKeyID, "${AWS_SECRET_ACCESS_KEY}", adminKey,
+	).Replace(valuesTemplate)
 	return nil
 }
 

@@ -36,6 +36,7 @@ func TestPods(t *testing.T) {
 		{"ProviderInstalledLater", testProviderInstalledLater},
 		{"HelmTest", testHelmTest},
 		{"Policy", testPolicy},
+		{"AWS", testAWS},
 		{"Refresh", testRefresh},
 		{"Outage", testOutage},
 		{"Sync", testSync},

@@ -39,6 +39,19 @@ type tenant struct {
 // know if that failed.
 func newTenant(t *testing.T, secret map[string]any) *tenant {
 	t.Helper()
+	n := newNamespace(t)
+	n.putSecret(secret)
+	must(t, shared.bao.PutPolicy(t.Context(), n.namespace,
+		fmt.Sprintf(`path "secret/data/%s/*" { capabilities = ["read"] }`, n.namespace)))
+	must(t, shared.bao.PutRole(t.Context(), openbao.Role{
+		Name: n.namespace, Namespace: n.namespace, ServiceAccount: account, Audience: "vault", Policies: []string{n.namespace},
+	}))
+	return n
+}
+
+// newNamespace makes a tenant that has no secret yet.
+func newNamespace(t *testing.T) *tenant {
+	t.Helper()
 	created, err := shared.client.CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "tenant-"}}, metav1.CreateOptions{})
 	must(t, err)
@@ -53,12 +66,6 @@ func newTenant(t *testing.T, secret map[string]any) *tenant {
 	_, err = shared.client.CoreV1().ServiceAccounts(n.namespace).Create(t.Context(),
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
 	must(t, err)
-	n.putSecret(secret)
-	must(t, shared.bao.PutPolicy(t.Context(), n.namespace,
-		fmt.Sprintf(`path "secret/data/%s/*" { capabilities = ["read"] }`, n.namespace)))
-	must(t, shared.bao.PutRole(t.Context(), openbao.Role{
-		Name: n.namespace, Namespace: n.namespace, ServiceAccount: account, Audience: "vault", Policies: []string{n.namespace},
-	}))
 	return n
 }
 
