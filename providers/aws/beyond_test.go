@@ -69,7 +69,7 @@ func TestAllKeys(t *testing.T) {
   objectType: secretsmanager
   objectAlias: user
   jmesPath: [{path: "*", objectAlias: "*"}]
-`), sdk.ReasonInvalidParameters, "objects[0]", "whose file is")
+`), sdk.ReasonInvalidParameters, "objects[0].jmesPath", "is there already")
 	n.secret("b", `{"user":"canary-b"}`, nil)
 	n.wantError(n.request(`
 - objectName: NS/a

@@ -81,7 +81,7 @@ type options struct {
 
 func (o *options) declare(flags *sdk.Flags) {
 	flags.String(&o.region, "aws-region", "", "region of classes that do not say one (default AWS_REGION, then the node's label "+regionLabel+")")
-	flags.Duration(&o.agentTimeout, "pod-identity-http-timeout", 0, "how long one request to the EKS Pod Identity agent may take (default 5s)")
+	flags.Duration(&o.agentTimeout, "pod-identity-http-timeout", identity.DefaultAgentTimeout, "how long one request to the EKS Pod Identity agent may take")
 	flags.String(&o.agent.IPv4, "pod-identity-ipv4-endpoint", "", "URL of the EKS Pod Identity agent by IPv4 (default "+identity.AgentIPv4+")")
 	flags.String(&o.agent.IPv6, "pod-identity-ipv6-endpoint", "", "URL of the EKS Pod Identity agent by IPv6 (default "+identity.AgentIPv6+")")
 	flags.String(&o.refreshCheck, "refresh-check", checkDescribe, "how a refresh finds out what has changed: by versions alone, which moves no contents (describe), or by reading, which is fewer calls (read)")
@@ -94,8 +94,8 @@ func (o *options) validate() error {
 		return fmt.Errorf("read flags: --refresh-check is %q, and has to be %s or %s", o.refreshCheck, checkDescribe, checkRead)
 	case o.maxSessions < 1:
 		return fmt.Errorf("read flags: --max-sessions is %d, and has to be more than zero", o.maxSessions)
-	case o.agentTimeout < 0:
-		return fmt.Errorf("read flags: --pod-identity-http-timeout is %s, and must not be negative", o.agentTimeout)
+	case o.agentTimeout <= 0:
+		return fmt.Errorf("read flags: --pod-identity-http-timeout is %s, and has to be more than zero", o.agentTimeout)
 	}
 	return nil
 }

@@ -192,7 +192,12 @@ func contentError(one *found, err error) error {
 	if !ok {
 		return sdk.Internal("%s: %v", one.name, err).WithCause(err)
 	}
-	return sdk.NotFound(one.name, "%s: %v", one.region, e).WithCause(e)
+	if e.NothingThere {
+		return sdk.NotFound(one.name, "%s: %v", one.region, e).WithCause(e)
+	}
+	return sdk.InvalidParameters(sdk.FieldViolation{
+		Field: fmt.Sprintf("objects[%d].jmesPath", one.object.Index), Description: fmt.Sprintf("%s: %v", one.region, e),
+	}).WithCause(e)
 }
 
 func nameTaken(path, owner string, one *found) error {

@@ -123,8 +123,10 @@ func TestRefresh(t *testing.T) {
 			n.drop("/parameters", url.Values{"region": {region}, "name": {"/" + n.name + "/p"}})
 			n.parameter("p", "canary-anew", nil)
 		}, files("canary-1", "canary-anew")},
-		"an optional one came": {func(n *tenant, _ *sdk.Request) { n.secret("maybe", "canary-maybe", nil) },
-			map[string]string{"a": "canary-1", "p": "canary-p", "maybe": "canary-maybe"}},
+		"an optional one came": {
+			func(n *tenant, _ *sdk.Request) { n.secret("maybe", "canary-maybe", nil) },
+			map[string]string{"a": "canary-1", "p": "canary-p", "maybe": "canary-maybe"},
+		},
 		"the class: a name": {func(_ *tenant, req *sdk.Request) {
 			req.Parameters["objects"] = strings.Replace(req.Parameters["objects"], "objectAlias: a}", "objectAlias: b}", 1)
 		}, map[string]string{"b": "canary-1", "p": "canary-p"}},

@@ -28,7 +28,7 @@ func TestNoIdentityOfItsOwn(t *testing.T) {
 		},
 		"no association": func(r *sdk.Request) { r.Parameters["usePodIdentity"] = "true" },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			req := n.request(oneSecret)
 			change(req)
 			n.wantError(req, sdk.ReasonLoginFailed)
@@ -69,24 +69,28 @@ func TestIdentity_Refused(t *testing.T) {
 	}{
 		"another service account's token": {
 			func(r *sdk.Request) { r.Tokens = n.tokens(map[string]any{"sub": "system:serviceaccount:NS:other"}) },
-			sdk.ReasonTokenInvalid, []string{"not for the pod's"},
+			sdk.ReasonTokenInvalid,
+			[]string{"not for the pod's"},
 		},
 		"another pod's token": {
 			func(r *sdk.Request) {
 				r.Tokens = n.tokens(map[string]any{"kubernetes.io": map[string]any{"pod": map[string]any{"uid": "other"}}})
 			},
-			sdk.ReasonTokenInvalid, []string{"another pod"},
+			sdk.ReasonTokenInvalid,
+			[]string{"another pod"},
 		},
 		"expired": {
 			func(r *sdk.Request) { r.Tokens = n.tokens(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}) },
-			sdk.ReasonTokenInvalid, []string{"expired at"},
+			sdk.ReasonTokenInvalid,
+			[]string{"expired at"},
 		},
 		"no token": {
 			func(r *sdk.Request) { r.Tokens = r.Tokens[1:] },
-			sdk.ReasonTokenMissing, []string{audienceSTS, "driver.tokenRequests"},
+			sdk.ReasonTokenMissing,
+			[]string{audienceSTS, "driver.tokenRequests"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			req := n.request(oneSecret)
 			tt.change(req)
 			n.wantError(req, tt.reason, tt.texts...)
@@ -104,30 +108,36 @@ func TestIdentity_RefusedByAWS(t *testing.T) {
 	}{
 		"audience": {
 			func(n *tenant, r *sdk.Request) { r.Tokens = n.tokens(map[string]any{"aud": []string{"other"}}) },
-			sdk.ReasonLoginFailed, []string{"InvalidIdentityToken", "the audience " + audienceSTS},
+			sdk.ReasonLoginFailed,
+			[]string{"InvalidIdentityToken", "the audience " + audienceSTS},
 		},
 		"issuer": {
 			func(n *tenant, r *sdk.Request) { r.Tokens = n.tokens(map[string]any{"iss": "https://elsewhere.test"}) },
-			sdk.ReasonLoginFailed, []string{"OIDC provider"},
+			sdk.ReasonLoginFailed,
+			[]string{"OIDC provider"},
 		},
 		"trust": {
 			func(n *tenant, r *sdk.Request) {
 				r.Pod.ServiceAccount.Name = "other"
 				r.Tokens = n.tokens(map[string]any{"sub": "system:serviceaccount:" + n.name + ":other"})
 			},
-			sdk.ReasonLoginFailed, []string{"Not authorized to perform sts:AssumeRoleWithWebIdentity", "NS:other"},
+			sdk.ReasonLoginFailed,
+			[]string{"Not authorized to perform sts:AssumeRoleWithWebIdentity", "NS:other"},
 		},
 		"pod identity: no association": {
 			func(_ *tenant, r *sdk.Request) { r.Parameters["usePodIdentity"] = "true" },
-			sdk.ReasonLoginFailed, []string{"Pod Identity association"},
+			sdk.ReasonLoginFailed,
+			[]string{"Pod Identity association"},
 		},
 		"sts throttles": {
 			func(n *tenant, _ *sdk.Request) { n.fault(map[string]any{"service": "sts", "kind": "throttle"}) },
-			sdk.ReasonRateLimited, []string{"slow down"},
+			sdk.ReasonRateLimited,
+			[]string{"slow down"},
 		},
 		"sts is down": {
 			func(n *tenant, _ *sdk.Request) { n.fault(map[string]any{"service": "sts", "kind": "unavailable"}) },
-			sdk.ReasonStoreUnavailable, []string{"failed to assume role"},
+			sdk.ReasonStoreUnavailable,
+			[]string{"failed to assume role"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

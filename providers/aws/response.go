@@ -3,11 +3,10 @@ package aws
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
+	"fmt"
 	"io/fs"
 
 	"github.com/postern-dev/postern/providers/aws/internal/extract"
-	"github.com/postern-dev/postern/providers/aws/internal/params"
 	"github.com/postern-dev/postern/providers/sdk"
 )
 
@@ -55,41 +54,45 @@ func (f *fetch) answer(files []sdk.File, objects []sdk.ObjectVersion) *sdk.Respo
 	}
 }
 
-// objectVersions are those of the files that are named in the class: the keys of
-// a JSON object that become files have no version of their own.
+// objectVersions are those of the files that the class names. What a "*" of a rule
+// stands for is not known without the contents: such files have no version of
+// their own.
 func (f *fetch) objectVersions(o outcome) []sdk.ObjectVersion {
 	var versions []sdk.ObjectVersion
 	for _, all := range o.objects {
 		for i := range all {
-			versions = append(versions, f.objectVersion(&all[i]))
+			versions = append(versions, f.versionsOf(&all[i])...)
 		}
 	}
 	return versions
 }
 
-func (f *fetch) objectVersion(one *found) sdk.ObjectVersion {
+func (f *fetch) versionsOf(one *found) []sdk.ObjectVersion {
 	id := one.object.File
 	if id == "" {
 		id = one.name // a selection that nothing matches
 	}
 	if one.err != nil || one.version == "" {
-		return sdk.ObjectVersion{ID: id, Version: versionMissing}
+		return []sdk.ObjectVersion{{ID: id, Version: versionMissing}}
 	}
-	return sdk.ObjectVersion{ID: id, Version: one.version + "+" + f.digest(one)}
+	version := one.version + "+" + f.digest(one)
+	versions := []sdk.ObjectVersion{{ID: id, Version: version}}
+	for _, r := range one.object.Rules {
+		if !r.All {
+			versions = append(versions, sdk.ObjectVersion{ID: r.File, Version: version})
+		}
+	}
+	return versions
 }
 
 // digest stands for all that decides what an object of a version puts into the
 // volume. It tells a class that was edited from one that was not, and a parameter
 // from another of the same version number.
 func (f *fetch) digest(one *found) string {
-	text, err := json.Marshal(struct {
-		Region, ID, File, Translation string
-		Service                       params.Service
-		Mode                          fs.FileMode
-		Rules                         []params.Rule
-	}{one.region, one.ref.ID, one.object.File, f.spec.Translation, one.object.Service, one.object.Mode.Or(f.req.DefaultFileMode), one.object.Rules})
-	if err != nil {
-		panic(err) // nothing of this cannot be encoded
+	o := one.object
+	text := fmt.Appendf(nil, "%q %o", []string{one.region, string(o.Service), one.ref.ID, o.File, f.spec.Translation}, o.Mode.Or(f.req.DefaultFileMode))
+	for _, r := range o.Rules {
+		text = fmt.Appendf(text, " %q %q %o %t", r.Expression, r.File, r.Mode, r.All)
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:4])

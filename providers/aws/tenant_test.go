@@ -17,6 +17,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/postern-dev/postern/providers/aws/internal/identity"
 	"github.com/postern-dev/postern/providers/sdk"
 )
 
@@ -55,7 +56,7 @@ func newTenant(t *testing.T, change ...func(*options)) *tenant {
 // start makes a provider, as its process does.
 func (n *tenant) start(change ...func(*options)) *provider {
 	n.t.Helper()
-	o := options{refreshCheck: checkDescribe, maxSessions: 100}
+	o := options{refreshCheck: checkDescribe, maxSessions: 100, agentTimeout: identity.DefaultAgentTimeout}
 	o.agent.IPv4, o.agent.IPv6 = n.PodIdentity, n.PodIdentity6
 	for _, c := range change {
 		c(&o)

@@ -211,7 +211,7 @@ func TestSignaturesAreVerified(t *testing.T) {
 		}
 		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != 400 || !strings.Contains(string(body), "IncompleteSignatureException") {
+		if err != nil || resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "IncompleteSignatureException") {
 			t.Errorf("%s %s, %v", resp.Status, body, err)
 		}
 	})

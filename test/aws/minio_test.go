@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/postern-dev/postern/test/aws"
 	"github.com/postern-dev/postern/test/aws/control"
@@ -91,7 +90,7 @@ func TestLoginsThatMinIOVerifies(t *testing.T) {
 	}
 	t.Run("a pod's token", func(t *testing.T) {
 		t.Parallel()
-		out, err := d.sts().AssumeRoleWithWebIdentity(t.Context(), assume(i.token(t, nil)), func(o *sts.Options) { o.RetryMaxAttempts = 3 })
+		out, err := d.sts().AssumeRoleWithWebIdentity(t.Context(), assume(i.token(t, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,6 +109,34 @@ func TestLoginsThatMinIOVerifies(t *testing.T) {
 			t.Errorf("with its credentials: %+v, %v", value, err)
 		}
 	})
+}
+
+// A MinIO that is starting refuses every token for want of its policies.
+func TestMinIOThatIsStartingIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	const (
+		starting = `<ErrorResponse><Error><Code>InvalidParameterValue</Code><Message>None of the given policies are defined, credentials will not be generated</Message></Error></ErrorResponse>`
+		started  = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>0123456789ABCDEF</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2030-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
+	)
+	answers := make(chan string, 3)
+	for _, answer := range []string{starting, starting, started} {
+		answers <- answer
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		answer := <-answers
+		if answer == starting {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = w.Write([]byte(answer))
+	}))
+	t.Cleanup(upstream.Close)
+	i := newIssuer(t, issuerURL)
+	d := start(t, aws.Config{STSUpstream: upstream.URL, STSUpstreamRole: "arn:minio:iam:::role/x"})
+	d.apply(t, control.Document{Roles: []control.Role{{ARN: role, ServiceAccounts: []string{"shop/web"}}}})
+	out, err := d.sts().AssumeRoleWithWebIdentity(t.Context(), assume(i.token(t, nil)))
+	if err != nil || *out.Credentials.AccessKeyId != "0123456789ABCDEF" || len(answers) != 0 {
+		t.Errorf("got %+v, %v, with %d answers left", out, err, len(answers))
+	}
 }
 
 func TestMinIOThatIsDown(t *testing.T) {

@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -35,7 +36,7 @@ func TestGetSecretValue(t *testing.T) {
 	d := start(t, aws.Config{})
 	d.apply(t, control.Document{Secrets: []control.Secret{
 		secret(v1, "one"), secret(v2, "two"), secret(v3, "three", "green"),
-		{Region: "us-east-1", Name: "prod/db", String: ptr("american")},
+		{Region: "us-east-1", Name: "prod/db", String: ptr("american"), Suffix: "AbCdEf"},
 		{Region: region, Name: "ends-abcdef", String: ptr("trap"), Suffix: "XyZ123"},
 		{Region: region, Name: "binary", Binary: []byte{0, 255}},
 	}})
@@ -416,8 +417,11 @@ func TestSecretsPages(t *testing.T) {
 	if diff := cmp.Diff(want, read); diff != "" || pages != 3 {
 		t.Errorf("%d pages of a batch (-want +got):\n%s", pages, diff)
 	}
-	_, err := client.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{NextToken: ptr("bm9uZQ==")})
-	wantError(t, err, "InvalidNextTokenException", "")
+	for _, token := range []string{"none", "99", "0", "-1"} {
+		encoded := base64.StdEncoding.EncodeToString([]byte(token))
+		_, err := client.ListSecrets(t.Context(), &secretsmanager.ListSecretsInput{NextToken: &encoded})
+		wantError(t, err, "InvalidNextTokenException", "")
+	}
 }
 
 func TestListSecrets(t *testing.T) {

@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -314,6 +315,11 @@ func TestParametersPages(t *testing.T) {
 		for _, found := range out.Parameters {
 			got = append(got, *found.Name)
 		}
+	}
+	for _, token := range []string{"none", "99", "0", "-1"} {
+		encoded := base64.StdEncoding.EncodeToString([]byte(token))
+		_, err := d.parameters(t).DescribeParameters(t.Context(), &ssm.DescribeParametersInput{NextToken: &encoded})
+		wantError(t, err, "InvalidNextToken", "")
 	}
 	if !slices.Equal(sizes, []int{1, 0, 1}) || !slices.Equal(got, []string{"a", "z"}) {
 		t.Errorf("pages of %v: %v", sizes, got)

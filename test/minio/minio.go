@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,7 +102,7 @@ func environment(cfg Config) []string {
 	return []string{
 		"HOME=" + cfg.Dir,
 		"MINIO_ROOT_USER=" + rand.Text(), "MINIO_ROOT_PASSWORD=" + rand.Text(), // nobody needs them
-		"MINIO_BROWSER=off", "MINIO_UPDATE=off",
+		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_PROMETHEUS_AUTH_TYPE=public",
 		"MINIO_IDENTITY_OPENID_CONFIG_URL=" + strings.TrimSuffix(cfg.Issuer, "/") + "/.well-known/openid-configuration",
 		"MINIO_IDENTITY_OPENID_CLIENT_ID=" + audience,
 		"MINIO_IDENTITY_OPENID_ROLE_POLICY=readwrite",
@@ -129,7 +130,8 @@ func trust(cfg Config) error {
 	return nil
 }
 
-// ready learns the role's ARN, which MinIO prints when it knows the issuer's keys.
+// ready learns the role's ARN, which MinIO prints when it knows the issuer's keys,
+// and waits until it has its policies, too: before that it gives no credentials.
 func (s *Server) ready(ctx context.Context) error {
 	if s.RoleARN == "" {
 		found := regexp.MustCompile(`IAM Roles: (arn:\S+)`).FindStringSubmatch(s.process.Log())
@@ -138,7 +140,7 @@ func (s *Server) ready(ctx context.Context) error {
 		}
 		s.RoleARN = found[1]
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint+"/minio/health/ready", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint+"/minio/metrics/v3/cluster/iam", http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -147,9 +149,13 @@ func (s *Server) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", req.URL, resp.Status)
+	defer func() { _ = resp.Body.Close() }()
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if !regexp.MustCompile(`(?m)^minio_cluster_iam_sync_successes(\{.*\})? [1-9]`).Match(metrics) {
+		return fmt.Errorf("it has not read its policies yet: %s: %s", req.URL, resp.Status)
 	}
 	return nil
 }

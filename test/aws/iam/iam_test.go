@@ -224,10 +224,45 @@ func TestTrust(t *testing.T) {
 			if err := d.TrustsToken(role, test.token); (err == nil) != test.want || (err != nil && !errors.Is(err, iam.ErrNotTrusted)) {
 				t.Errorf("TrustsToken() = %v, want it trusted: %t", err, test.want)
 			}
-			if got := d.TrustsPodIdentity(role); got != (name == "pod identity's") {
+			if got := d.TrustsPodIdentity(role, nil); got != (name == "pod identity's") {
 				t.Errorf("TrustsPodIdentity() = %t", got)
 			}
 		})
+	}
+}
+
+// The tags of a session are conditions of who may have the role.
+func TestTrustByTags(t *testing.T) {
+	t.Parallel()
+	d := iam.NewDirectory("aws", time.Now)
+	if err := d.PutRole(control.Role{ARN: role, Trust: json.RawMessage(`{"Version":"2012-10-17","Statement":{"Effect":"Allow",
+		"Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"],
+		"Condition":{"StringEquals":{"aws:RequestTag/kubernetes-namespace":"shop","aws:RequestTag/kubernetes-service-account":"web"}}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for account, want := range map[string]bool{"shop/web": true, "shop/db": false, "bank/web": false, "": false} {
+		namespace, name, _ := strings.Cut(account, "/")
+		tags := map[string]string{"kubernetes-namespace": namespace, "kubernetes-service-account": name}
+		if got := d.TrustsPodIdentity(role, tags); got != want {
+			t.Errorf("%q: trusted: %t, want %t", account, got, want)
+		}
+	}
+}
+
+// EKS tags the sessions that it makes, so it has to be allowed both.
+func TestPodIdentityNeedsBothActions(t *testing.T) {
+	t.Parallel()
+	for actions, want := range map[string]bool{
+		`["sts:AssumeRole","sts:TagSession"]`: true, `"sts:*"`: true, `"sts:AssumeRole"`: false, `"sts:TagSession"`: false,
+	} {
+		d := iam.NewDirectory("aws", time.Now)
+		trust := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":` + actions + `}}`
+		if err := d.PutRole(control.Role{ARN: role, Trust: json.RawMessage(trust)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.TrustsPodIdentity(role, nil); got != want {
+			t.Errorf("with %s: TrustsPodIdentity() = %t, want %t", actions, got, want)
+		}
 	}
 }
 
@@ -245,7 +280,7 @@ func TestServiceAccountsAreShortForTrust(t *testing.T) {
 	if err := d.TrustsToken(role, token); err == nil {
 		t.Error("another is trusted")
 	}
-	if !d.TrustsPodIdentity(role) {
+	if !d.TrustsPodIdentity(role, nil) {
 		t.Error("Pod Identity is not trusted")
 	}
 	both := control.Role{ARN: role, ServiceAccounts: []string{"a/b"}, Trust: json.RawMessage(`{"Version":"2012-10-17","Statement":[]}`)}

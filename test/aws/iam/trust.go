@@ -50,10 +50,14 @@ func (d *Directory) TrustsToken(roleARN string, t Token) error {
 	return nil
 }
 
-// TrustsPodIdentity tells whether EKS may assume the role, and tag the session.
-func (d *Directory) TrustsPodIdentity(roleARN string) bool {
+// TrustsPodIdentity tells whether EKS may assume the role, and tag the session so.
+func (d *Directory) TrustsPodIdentity(roleARN string, tags map[string]string) bool {
+	context := make(map[string]string, len(tags))
+	for key, value := range tags {
+		context["aws:requesttag/"+strings.ToLower(key)] = value
+	}
 	for _, action := range []string{"sts:AssumeRole", "sts:TagSession"} {
-		decision := d.trust(roleARN, "").Decide(Query{Action: action}, func(p *Principals) bool {
+		decision := d.trust(roleARN, "").Decide(Query{Action: action, Context: context}, func(p *Principals) bool {
 			return slices.Contains(p.Service, podIdentityService)
 		})
 		if decision != Allowed {

@@ -25,8 +25,9 @@ const Operation = "AssumeRoleForPodIdentity"
 const (
 	// lifetime of its sessions.
 	lifetime = 6 * time.Hour
-	// cluster is the name in sessions and tags.
+	// cluster and region of the pods are in the sessions' names and tags.
 	cluster = "test"
+	region  = "eu-central-1"
 	// maxSession is the most characters of a session's name.
 	maxSession = 64
 )
@@ -84,10 +85,26 @@ func (a *Agent) Credentials(ctx context.Context, raw string) (Answer, error) {
 			Message: "No Pod Identity association found for service account " + namespace + "/" + serviceAccount,
 		}
 	}
-	if !a.directory.TrustsPodIdentity(role) {
+	tags := tagsOf(role, claims)
+	if !a.directory.TrustsPodIdentity(role, tags) {
 		return Answer{}, api.BadRequest("AccessDeniedException", "Unauthorized Exception! EKS does not have permissions to assume the associated role.")
 	}
-	return a.login(role, claims)
+	return a.login(role, claims.Kubernetes.Pod.Name, tags)
+}
+
+// tagsOf are the tags of the session of a pod with a role of the cluster's account.
+func tagsOf(role string, claims token.Claims) map[string]string {
+	account, _, _ := iam.SplitRole(role)
+	_, partition, _ := strings.Cut(role, ":")
+	partition, _, _ = strings.Cut(partition, ":")
+	return map[string]string{
+		"eks-cluster-arn":            "arn:" + partition + ":eks:" + region + ":" + account + ":cluster/" + cluster,
+		"eks-cluster-name":           cluster,
+		"kubernetes-namespace":       claims.Kubernetes.Namespace,
+		"kubernetes-service-account": claims.Kubernetes.ServiceAccount.Name,
+		"kubernetes-pod-name":        claims.Kubernetes.Pod.Name,
+		"kubernetes-pod-uid":         claims.Kubernetes.Pod.UID,
+	}
 }
 
 func (a *Agent) verify(ctx context.Context, raw string) (token.Claims, error) {
@@ -111,16 +128,10 @@ func (a *Agent) verify(ctx context.Context, raw string) (token.Claims, error) {
 	}
 }
 
-func (a *Agent) login(role string, claims token.Claims) (Answer, error) {
-	pod := claims.Kubernetes.Pod
-	name := "eks-" + cluster + "-" + pod.Name + "-" + rand.Text()
+func (a *Agent) login(role, pod string, tags map[string]string) (Answer, error) {
+	name := "eks-" + cluster + "-" + pod + "-" + rand.Text()
 	made, caller, err := a.directory.NewSession(iam.Login{
-		Role: role, Session: name[:min(len(name), maxSession)], Lifetime: lifetime,
-		Tags: map[string]string{
-			"eks-cluster-name": cluster, "kubernetes-namespace": claims.Kubernetes.Namespace,
-			"kubernetes-service-account": claims.Kubernetes.ServiceAccount.Name,
-			"kubernetes-pod-name":        pod.Name, "kubernetes-pod-uid": pod.UID,
-		},
+		Role: role, Session: name[:min(len(name), maxSession)], Lifetime: lifetime, Tags: tags,
 	})
 	if err != nil {
 		return Answer{}, err

@@ -32,6 +32,9 @@ type Error struct {
 	// Rule is the expression of the rule concerned, "" for the object's own file.
 	Rule    string
 	Message string
+	// NothingThere says that the document has nothing where the rule points: all
+	// else is wrong with the class, or not what the class says.
+	NothingThere bool
 }
 
 // Error returns the message.
@@ -103,7 +106,9 @@ func (e *extractor) apply(rule params.Rule) error {
 		return err
 	}
 	if value == nil {
-		return e.failed(rule.Expression, "%s does not point to a valid object. The document has nothing there, or null", about(rule))
+		nothing := e.failed(rule.Expression, "%s does not point to a valid object. The document has nothing there, or null", about(rule))
+		nothing.NothingThere = true
+		return nothing
 	}
 	if rule.All {
 		return e.applyAll(rule, value)

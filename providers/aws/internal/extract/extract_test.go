@@ -85,6 +85,16 @@ func TestFilesWithoutRules(t *testing.T) {
 	}
 }
 
+// TestStar is the expression as it is elsewhere: it selects the values.
+func TestStar(t *testing.T) {
+	t.Parallel()
+	const contents = `{"a": "A"}`
+	made, err := Files(object(params.Rule{Expression: "*", File: "f"}), "_", []byte(contents))
+	if diff := cmp.Diff([]file{{"o", 0, contents}, {"f", 0, `["A"]`}}, filesOf(made)); diff != "" || err != nil {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestFilesInOrderOfRules(t *testing.T) {
 	t.Parallel()
 	made, err := Files(object(
@@ -154,8 +164,8 @@ func TestFilesErrors(t *testing.T) {
 		"function": {[]params.Rule{{Expression: "f(s)", File: "f"}}, "_", contents, "Invalid JMES Path: f(s). It cannot be evaluated: unknown function: f"},
 		"no value": {[]params.Rule{{Expression: "&s", File: "f"}}, "_", contents, "Invalid JMES search result type for path:&s."},
 		"huge": {
-			[]params.Rule{{Expression: strings.Repeat("[@,@]|", 30) + "@", File: "f"}},
-			"_", contents,
+			[]params.Rule{{Expression: strings.Repeat("[@,@]|", 9) + "@", File: "f"}},
+			"_", `"` + strings.Repeat("canary", 1000) + `"`,
 			"for object alias - f: the expression selects more than 1 MiB",
 		},
 		"key that is no path": {

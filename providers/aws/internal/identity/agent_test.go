@@ -314,11 +314,19 @@ func TestAgentEndpoints(t *testing.T) {
 	if got := <-requests; got != "GET /six canary-jwt-a" || len(requests) != 0 {
 		t.Errorf("request %s, and %d more", got, len(requests))
 	}
-	m = manager(nil, func(c *Config) { c.AgentEndpoints.IPv4 = "http://[::" })
-	_, err := m.Acquire(t.Context(), podIdentity("a"))
-	if e := failure(t, err); e.Kind != Invalid {
-		t.Errorf("error %v for an address that is none, want Invalid", err)
-	}
+}
+
+// TestAgentEndpointIsNone: that does not get better.
+func TestAgentEndpointIsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		m := manager(nil, func(c *Config) { c.AgentEndpoints.IPv4 = "http://[::" })
+		_, err := m.Acquire(t.Context(), podIdentity("a"))
+		if e := failure(t, err); e.Kind != Invalid || time.Since(start) != 0 {
+			t.Errorf("error %v after %s, want Invalid at once", err, time.Since(start))
+		}
+	})
 }
 
 // TestAgentWithoutProxy: the proxy of the environment is for AWS.

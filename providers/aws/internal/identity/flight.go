@@ -31,11 +31,11 @@ func (e *othersError) Error() string { return e.err.Error() }
 
 func (e *othersError) Unwrap() error { return e.err }
 
-// join returns the login on its way for an identity, which joined tells, or
-// begins one. The caller holds the mutex, and then waits.
-func (m *Manager) join(ctx context.Context, k key, use Use) (f *flight, joined bool) {
-	f, joined = m.flights[k]
-	if !joined {
+// join returns the login on its way for an identity, or begins one. The caller
+// holds the mutex, and then waits.
+func (m *Manager) join(ctx context.Context, k key, use Use) *flight {
+	f, ok := m.flights[k]
+	if !ok {
 		// Values stay, for the trace; the end of the first caller does not end it.
 		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout+2*m.cfg.AgentTimeout)
 		f = &flight{token: use.Token, cancel: cancel, done: make(chan struct{})}
@@ -47,7 +47,7 @@ func (m *Manager) join(ctx context.Context, k key, use Use) (f *flight, joined b
 		}()
 	}
 	f.waiters++
-	return f, joined
+	return f
 }
 
 func (m *Manager) wait(ctx context.Context, k key, f *flight) (*grant, error) {

@@ -78,7 +78,7 @@ func (m *Manager) acquire(ctx context.Context, use Use) (Session, error) {
 		m.mu.Unlock()
 		return Session{grant: old, cached: true}, nil
 	}
-	f, joined := m.join(ctx, k, use)
+	f := m.join(ctx, k, use)
 	m.mu.Unlock()
 
 	waiting, cancel := ctx, func() {}
@@ -94,7 +94,7 @@ func (m *Manager) acquire(ctx context.Context, use Use) (Session, error) {
 		m.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot get new credentials, will go on with those that expire soon",
 			append(k.attrs(), slog.String(logkey.Error, err.Error()))...)
 		return Session{grant: old, cached: true}, nil
-	case joined && refused(err) && f.token != use.Token:
+	case refused(err) && f.token != use.Token:
 		return Session{}, &othersError{err}
 	default:
 		return Session{}, err

@@ -104,6 +104,7 @@ func tryMinio(binary string) (*minio, error) {
 	s.command = exec.Command(binary, "server", "--address", address, filepath.Join(s.dir, "data"))
 	s.command.Env = []string{
 		"HOME=" + s.dir, "PATH=" + os.Getenv("PATH"), "MINIO_BROWSER=off", "MINIO_UPDATE=off",
+		"MINIO_PROMETHEUS_AUTH_TYPE=public",
 		"MINIO_ROOT_USER=" + rand.Text(), "MINIO_ROOT_PASSWORD=" + rand.Text(),
 		"MINIO_IDENTITY_OPENID_CONFIG_URL=" + s.issuer.server.URL + "/.well-known/openid-configuration",
 		"MINIO_IDENTITY_OPENID_CLIENT_ID=sts.amazonaws.com", "MINIO_IDENTITY_OPENID_ROLE_POLICY=readwrite",
@@ -130,7 +131,7 @@ func tryMinio(binary string) (*minio, error) {
 }
 
 // waitFor waits until the server has printed its role, which it does when it knows
-// the issuer's keys, and answers.
+// the issuer's keys, and has its policies, without which it gives no credentials.
 func (s *minio) waitFor(log string) error {
 	role := regexp.MustCompile(`IAM Roles: (arn:\S+)`)
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
@@ -152,8 +153,8 @@ func (s *minio) waitFor(log string) error {
 }
 
 func (s *minio) ready() bool {
-	status, _, err := s.do(context.Background(), aws.Credentials{}, "/minio/health/ready")
-	return err == nil && status == http.StatusOK
+	_, metrics, err := s.do(context.Background(), aws.Credentials{}, "/minio/metrics/v3/cluster/iam")
+	return err == nil && regexp.MustCompile(`(?m)^minio_cluster_iam_sync_successes(\{.*\})? [1-9]`).MatchString(metrics)
 }
 
 func (s *minio) stop() {

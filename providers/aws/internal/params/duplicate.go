@@ -97,10 +97,10 @@ func (s *seen) add(file, field string, pattern bool) (problem string) {
 	if _, problem := sdk.CheckPaths([]string{whole}); problem != "" {
 		return fmt.Sprintf("%q cannot be a file: %s", file, problem)
 	}
-	if owner := s.files[file]; owner != "" && !pattern {
+	if owner := s.files[file]; owner != "" {
 		return fmt.Sprintf("%q is already the file of %s", file, owner)
 	}
-	if owner := s.directories[file]; owner != "" && !pattern {
+	if owner := s.directories[file]; owner != "" {
 		return fmt.Sprintf("%q is already a directory of the file of %s", file, owner)
 	}
 	for dir := path.Dir(known); dir != "."; dir = path.Dir(dir) {

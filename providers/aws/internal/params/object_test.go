@@ -339,6 +339,11 @@ func TestFailoverViolations(t *testing.T) {
 	}
 	_, err := parseObjects("- {objectName: o, objectType: secretsmanager, objectAlias: f, failoverObject: {objectName: p}}", nil)
 	oneViolation(t, err, "objects[0].failoverObject: failover object allowed only when failover region is defined: o")
+	// What is wrong already is not compared.
+	_, err = parseObjects("- {objectName: 'arn:aws:sts:us-west-2:1:x'}", sdk.Parameters{FailoverRegion: "us-east-1"})
+	oneViolation(t, err, "objects[0].objectName: Invalid service in ARN: sts")
+	_, err = parseObjects("- {objectName: '"+west+"'}", sdk.Parameters{FailoverRegion: "US"})
+	oneViolation(t, err, `failoverRegion: "US" is not the name of a region`)
 	// Without a region there is none to compare with.
 	_, err = parseObjects("- {objectName: '"+west+"'}", sdk.Parameters{Region: ""})
 	oneViolation(t, err, "region: failed to retrieve region from node")

@@ -173,6 +173,8 @@ func TestParseTellsAllViolations(t *testing.T) {
 - objectType: SSMParameter
   objectAlias: ok
 - {objectName: ok, objectType: ssm, failoverObject: {objectName: x}}
+- {objectType: secretsmanager}
+- {objectType: secretsmanager}
 `,
 	}, Defaults{})
 	want := []string{
@@ -198,6 +200,8 @@ func TestParseTellsAllViolations(t *testing.T) {
 		"objects[4].objectType: Invalid objectType: ssm: must be secretsmanager or ssmparameter",
 		"objects[4].objectAlias: object alias must be specified",
 		`objects[4].objectName: "ok" is already the file of objects[3].objectAlias: set another objectAlias`,
+		"objects[5].objectName: Object name must be specified",
+		"objects[6].objectName: Object name must be specified",
 	}
 	got := violations(t, err)
 	for i := range max(len(got), len(want)) {

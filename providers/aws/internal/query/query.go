@@ -30,6 +30,8 @@ const maxExpression = 4096
 // Expression is a JMESPath expression. It may be used concurrently.
 type Expression struct {
 	compiled *jmespath.JMESPath
+	length   int
+	cost     cost
 }
 
 // SyntaxError says why a text is no expression.
@@ -57,7 +59,11 @@ func Compile(text string) (*Expression, error) {
 	}
 	compiled, err := parse(text)
 	if err == nil {
-		return &Expression{compiled: compiled}, nil
+		e := &Expression{compiled: compiled, length: len(text), cost: costOf(text)}
+		if !e.cost.allows(nil, len(text), 0) {
+			return nil, &SyntaxError{Expression: text, Reason: "It takes too long to evaluate: nest less"}
+		}
+		return e, nil
 	}
 	problem := &SyntaxError{Expression: text, Reason: err.Error()}
 	if quoted := quoteKeys(text); quoted != text {

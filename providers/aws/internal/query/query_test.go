@@ -77,6 +77,7 @@ func TestNumbersKeepTheirText(t *testing.T) {
 		"hosts[?port>`1.7`].[id, port] | [0]":       []any{json.Number("98765432109876543210"), json.Number("2")},
 		"sort_by(hosts, &port)[*].port":             []any{json.Number("1.50"), json.Number("2")},
 		"max_by(hosts, &id).{id: id}":               map[string]any{"id": json.Number("98765432109876543210")},
+		"hosts[?port==`2`].name":                    []any{"b"},
 		"max(hosts[].id)":                           json.Number("98765432109876543210"),
 		"same == one && [tiny, one, length(hosts)]": []any{json.Number("0.10"), json.Number("1"), json.Number("2")},
 		// What is computed has float64's format, and so has a string made of a number.
@@ -123,8 +124,11 @@ func TestSearchErrors(t *testing.T) {
 		"infinite":              {"sum([huge, n])", canary, ErrAmbiguous, ""},
 		"too large to compare":  {"huge > big && huge", canary, ErrAmbiguous, ""},
 		"ambiguous":             {"n == `1` && big", canary, ErrAmbiguous, ""},
-		"doubled":               {strings.Repeat("[@, @] | ", 40) + "@", canary, ErrTooLarge, ""},
-		"doubled keys":          {strings.Repeat("{a: @, b: @} | ", 40) + "@", `"canary"`, ErrTooLarge, ""},
+		"a string doubled":      {strings.Repeat("[@, @] | ", 6) + "@", `"` + strings.Repeat("canary", 3000) + `"`, ErrTooLarge, ""},
+		"a number doubled":      {strings.Repeat("[@, @] | ", 6) + "@", "1." + strings.Repeat("0", 18_000), ErrTooLarge, ""},
+		"a key doubled":         {strings.Repeat("[@, @] | ", 6) + "@", `{"` + strings.Repeat("canary", 3000) + `": 1}`, ErrTooLarge, ""},
+		"values doubled":        {strings.Repeat("[@, @] | ", 17) + "@", "[true, true, true]", ErrTooLarge, ""},
+		"doubled":               {strings.Repeat("[@, @] | ", 17) + "@", `["canary", 1, 2, 3, 4, 5, 6, 7]`, ErrTooCostly, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -228,6 +232,7 @@ func FuzzSearch(f *testing.F) {
 		if _, err := json.Marshal(got); err != nil {
 			t.Fatalf("%s selects what is no JSON: %v", text, err)
 		}
+		checkCost(t, text, document, got)
 		var data any
 		// The order of an object's values is random, and to_number reads what JSON does not.
 		if json.Unmarshal([]byte(document), &data) != nil || strings.ContainsAny(text, "*") || strings.Contains(text, "values") ||

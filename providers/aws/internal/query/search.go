@@ -18,6 +18,8 @@ var (
 	ErrNotJSON = errors.New("the document is not JSON")
 	// ErrTooLarge is a result far larger than any document.
 	ErrTooLarge = errors.New("the expression selects more than 1 MiB")
+	// ErrTooCostly is an expression that takes too long for a document.
+	ErrTooCostly = errors.New("the expression takes too long to evaluate: nest less, or store a smaller document")
 	// ErrNoValue is a result that JSON does not have, such as a function.
 	ErrNoValue = errors.New("the expression selects no JSON value")
 	// ErrAmbiguous is a result with a number that float64 does not know, or does
@@ -52,6 +54,9 @@ func (e *Expression) Search(document []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !e.cost.allows(exact, e.length, len(document)) {
+		return nil, ErrTooCostly
+	}
 	texts := make(numberTexts)
 	floats := texts.floats(exact)
 	value, err := e.run(floats)
@@ -63,7 +68,11 @@ func (e *Expression) Search(document []byte) (any, error) {
 			return plain(passed, nil)
 		}
 	}
-	return plain(value, texts)
+	result, err := plain(value, texts)
+	if err == nil && !fits(result) { // numbers can have long texts
+		return nil, ErrTooLarge
+	}
+	return result, err
 }
 
 // decode decodes a document afresh for each search: the library sorts in place.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -64,6 +65,7 @@ func TestBatchFailsForOne(t *testing.T) {
 	for name, failed := range map[string]*reply{
 		"bad name":    failure("InvalidParameterException", "The name contains invalid characters"),
 		"not found":   failure("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
+		"404":         {status: 404, code: "ResourceNotFoundException", message: "can't find"},
 		"KMS denies":  failure("AccessDeniedException", "Access to KMS is not allowed"),
 		"KMS fails":   failure("DecryptionFailure", "can't decrypt"),
 		"one denied":  denial("secretsmanager:GetSecretValue", "b"),
@@ -201,9 +203,10 @@ func TestBatchPages(t *testing.T) {
 		t.Errorf("requests are %q, want %q", got, want)
 	}
 	// A later page that fails does not lose the earlier ones.
+	code := "InvalidNextTokenException"
 	m.script = func(r request) *reply {
 		if r.operation == "BatchGetSecretValue" && r.body.NextToken != "" {
-			return failure("InvalidNextTokenException", "expired")
+			return failure(code, "no more")
 		}
 		return nil
 	}
@@ -211,6 +214,73 @@ func TestBatchPages(t *testing.T) {
 	if got, want := m.operations(), "BatchGetSecretValue:2 GetSecretValue:3"; got != want {
 		t.Errorf("requests are %q, want %q", got, want)
 	}
+	code = "ExpiredTokenException"
+	for i := 2; i < 5; i++ {
+		want[i] = fmt.Sprintf(`bad credentials BatchGetSecretValue %s "s%d"`, code, i)
+	}
+	wantTexts(t, read(t, m.store(), as("web"), refs...), want...)
+}
+
+// TestBatchIsDeniedMore: what a batch cannot read, and GetSecretValue can, is read
+// by that, and is not put into a batch for a while.
+func TestBatchIsDeniedMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		theirs, conditional := current("theirs"), current("conditional")
+		theirs.account, conditional.conditional = "999999999999", true
+		m := &memoryAWS{secrets: []*memorySecret{current("a"), current("b"), theirs, conditional}}
+		s := m.store()
+		arns := []Ref{secretRef(theirs.arn()), secretRef(current("a").arn()), secretRef(current("b").arn())}
+		names := []Ref{secretRef("conditional").label("AWSCURRENT"), secretRef("a"), secretRef("b")}
+		for _, step := range []struct {
+			refs     []Ref
+			first    string
+			identity string
+			wait     time.Duration
+			want     string
+		}{
+			{arns, "theirs canary-contents theirs", "web", 0, "BatchGetSecretValue:1 GetSecretValue:1"},
+			{arns, "theirs canary-contents theirs", "web", 0, "BatchGetSecretValue:1 GetSecretValue:1"},
+			{names, "conditional canary-contents conditional", "web", 0, "BatchGetSecretValue:1 GetSecretValue:1"},
+			{append(names, names[0]), "conditional canary-contents conditional", "web", 9 * time.Minute, "BatchGetSecretValue:1 GetSecretValue:1"},
+		} {
+			pass(step.wait)
+			if got := text(read(t, s, as(step.identity), step.refs...)[0]); got != step.first {
+				t.Errorf("%q is %s", step.refs[0].ID, got)
+			}
+			if got := m.operations(); got != step.want {
+				t.Errorf("requests with %q are %q, want %q", step.refs[0].ID, got, step.want)
+			}
+		}
+		batched := func(identity, id string) bool {
+			read(t, s, as(identity), append(arns, names...)...)
+			defer m.operations()
+			return slices.ContainsFunc(m.requests, func(r request) bool { return slices.Contains(r.body.SecretIDList, id) })
+		}
+		if batched("web", theirs.arn()) || batched("web", "conditional") || !batched("web", "a") {
+			t.Error("what a batch is denied is in one again")
+		}
+		if !batched("db", theirs.arn()) || !batched("db2", "conditional") {
+			t.Error("what a batch is denied for one identity is in none for another")
+		}
+		pass(refusalFor)
+		if !batched("web", "conditional") {
+			t.Error("a denial is never forgotten")
+		}
+		// Who does not name the stage is denied, as it is.
+		wantTexts(t, read(t, m.store(), as("web"), secretRef("conditional"), secretRef("a")),
+			`denied GetSecretValue AccessDeniedException "conditional"`, "a canary-contents a")
+		// A secret that is in no account is not there, however it is asked for.
+		m.operations()
+		wantTexts(t, read(t, m.store(), as("web"), secretRef("gone").label("AWSCURRENT"), secretRef("a")),
+			`not found GetSecretValue ResourceNotFoundException "gone"`, "a canary-contents a")
+		if got, want := m.operations(), "BatchGetSecretValue:1"; got != want {
+			t.Errorf("requests are %q, want %q", got, want)
+		}
+		gone := secretRef(current("gone").arn())
+		wantTexts(t, read(t, m.store(), as("web"), gone, arns[1]),
+			fmt.Sprintf("not found GetSecretValue ResourceNotFoundException %q", gone.ID), "a canary-contents a")
+	})
 }
 
 // TestSecretsAreNotMistaken: objects of other accounts, and names that look like
@@ -222,45 +292,61 @@ func TestSecretsAreNotMistaken(t *testing.T) {
 		s.account, s.versions[0].contents = "999999999999", "theirs "+name
 		return s
 	}
-	m := &memoryAWS{secrets: []*memorySecret{current("x"), theirs("x"), current("x-AbCdEf"), current("path/y"), theirs("only")}}
 	partial := func(s *memorySecret) Ref { return secretRef(strings.TrimSuffix(s.arn(), "-AbCdEf")) }
-	answers := read(t, m.store(), as("web"),
+	refs := []Ref{
 		secretRef("x"), secretRef("x-AbCdEf"), secretRef("only"),
 		secretRef(theirs("x").arn()), secretRef(theirs("only").arn()),
-		secretRef(current("path/y").arn()), partial(current("path/y")), secretRef(current("x-AbCdEf").arn()),
-	)
-	wantTexts(t, answers,
-		"x canary-contents x", "x-AbCdEf canary-contents x-AbCdEf", `not found GetSecretValue ResourceNotFoundException "only"`,
-		"x theirs x", "only theirs only",
-		"path/y canary-contents path/y", "path/y canary-contents path/y", "x-AbCdEf canary-contents x-AbCdEf",
-	)
-	// The full and the partial ARN of one secret are one answer, so the second is asked for alone.
-	if got, want := m.operations(), "BatchGetSecretValue:2 GetSecretValue:1"; got != want {
-		t.Errorf("requests are %q, want %q", got, want)
+		secretRef(current("path/y").arn()), partial(current("path/y")), secretRef(current("x-AbCdEf").arn()), partial(current("z")),
+	}
+	// The full and the partial ARN of one secret are one answer, so one is asked
+	// for alone.
+	for crossAccount, requests := range map[bool]string{true: "BatchGetSecretValue:2 GetSecretValue:1", false: "BatchGetSecretValue:2 GetSecretValue:3"} {
+		m := &memoryAWS{crossAccount: crossAccount, secrets: []*memorySecret{
+			theirs("x"), current("x"), current("x-AbCdEf"), current("path/y"), theirs("only"), current("z"),
+		}}
+		wantTexts(t, read(t, m.store(), as("web"), refs...),
+			"x canary-contents x", "x-AbCdEf canary-contents x-AbCdEf", `not found GetSecretValue ResourceNotFoundException "only"`,
+			"x theirs x", "only theirs only",
+			"path/y canary-contents path/y", "path/y canary-contents path/y", "x-AbCdEf canary-contents x-AbCdEf", "z canary-contents z",
+		)
+		if got := m.operations(); got != requests {
+			t.Errorf("requests are %q, want %q", got, requests)
+		}
 	}
 }
 
-// TestErrorOfTwo: an error that could be either's is nobody's.
-func TestErrorOfTwo(t *testing.T) {
+// TestAskedFor: errors carry names or ARNs.
+func TestAskedFor(t *testing.T) {
 	t.Parallel()
-	refs := []Ref{secretRef("x"), secretRef("y"), secretRef("x-AbCdEf")}
-	for id, want := range map[string]Ref{
-		"x":                               refs[0],
-		"x-AbCdEf":                        refs[2],
-		current("y").arn():                refs[1],
-		current("x").arn():                refs[0],
-		current("x-AbCdEf").arn():         refs[2],
-		"arn:aws:secretsmanager:x:y":      {},
-		"z":                               {},
-		"arn:aws:secretsmanager:e:1:s:yy": {},
+	partial := strings.TrimSuffix(current("x").arn(), "-AbCdEf")
+	names := []Ref{secretRef("x"), secretRef("y"), secretRef("x-AbCdEf")}
+	arns := []Ref{secretRef(partial), secretRef(current("y").arn()), secretRef(current("x-AbCdEf").arn())}
+	for _, tt := range []struct {
+		refs []Ref
+		id   string
+		want Ref
+	}{
+		{names, "x", names[0]},
+		{names, "x-AbCdEf", names[2]},
+		{names, current("y").arn(), names[1]},
+		{names, current("x").arn(), names[0]},
+		{names, current("x-AbCdEf").arn(), names[2]},
+		{names, "arn:aws:secretsmanager:x:y", Ref{}},
+		{names, "z", Ref{}},
+		{names, "", Ref{}},
+		{arns, partial, arns[0]},
+		{arns, current("x").arn(), arns[0]},
+		{arns, current("y").arn(), arns[1]},
+		{arns, current("x-AbCdEf").arn(), arns[2]},
+		{arns, current("z").arn(), Ref{}},
+		{arns, "x", Ref{}},
 	} {
-		got, ok := theOne(refs, id, id)
-		if got != want || ok != (want != Ref{}) {
-			t.Errorf("error of %s is taken for that of %q", id, got.ID)
+		got, ok := askedFor(tt.refs, tt.id, tt.id)
+		if got != tt.want || ok != (tt.want != Ref{}) {
+			t.Errorf("error of %q is taken for that of %q", tt.id, got.ID)
 		}
 	}
-	arn := strings.TrimSuffix(current("x").arn(), "-AbCdEf")
-	if _, ok := theOne([]Ref{secretRef(arn)}, arn+"-AbCdEf", "other"); ok {
-		t.Error("an answer of another name is taken for that of a partial ARN")
+	if got, ok := askedFor(names, "arn:aws:secretsmanager:e:1:secret:y", "y"); !ok || got != names[1] {
+		t.Errorf("an answer with another kind of ARN is taken for that of %q", got.ID)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -86,10 +87,10 @@ func (c *caller) versions(ctx context.Context, refs []Ref) (map[Ref]string, bool
 	versions := make(map[Ref]string, len(refs))
 	for _, ref := range refs {
 		answer, ok := answers[ref]
-		if !ok || answer.Err != nil {
+		if missing, failed := errors.AsType[*Error](answer.Err); !ok || failed && missing.Kind != NotFound {
 			return nil, false
 		}
-		versions[ref] = answer.Version
+		versions[ref] = answer.Version // "" if it is not there
 	}
 	return versions, true
 }

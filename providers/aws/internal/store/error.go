@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -207,23 +206,13 @@ func (c *caller) failed(did operation, a *attempts, err error) *Error {
 
 // unanswered is for a request that got no answer, or could not be made.
 func (e *Error) unanswered(err error) {
-	e.Kind, e.Err = Invalid, err
-	if _, sending := errors.AsType[*smithyhttp.RequestSendError](err); sending {
-		e.Kind = Unavailable
-	}
-	if canceled, ok := errors.AsType[interface {
-		error
-		CanceledError() bool
-	}](err); ok && canceled.CanceledError() {
-		e.Kind = Unavailable
-	}
 	if op, ok := errors.AsType[*smithy.OperationError](err); ok {
-		e.Err = op.Err
+		err = op.Err
 	}
-	if request, ok := errors.AsType[*url.Error](err); ok {
-		e.Err = request
+	e.Kind, e.Message = Invalid, err.Error()
+	if sending, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		e.Kind, e.Message, e.Err = Unavailable, sending.Err.Error(), sending.Err
 	}
-	e.Message = e.Err.Error()
 }
 
 // clean makes one line of a text of AWS, which is bounded and without the session

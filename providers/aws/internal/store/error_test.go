@@ -127,6 +127,7 @@ func TestNoAnswerOfTheAPI(t *testing.T) {
 		"401":           {&reply{status: 401, raw: "<html>"}, Denied, 401, "the answer, of HTTP status 401, is not the API's", false},
 		"not found":     {&reply{status: 404, raw: "<html>" + contentsOf}, Invalid, 404, "the answer, of HTTP status 404, is not the API's", false},
 		"429":           {&reply{status: 429, raw: "<html>"}, Throttled, 429, "the answer, of HTTP status 429, is not the API's", false},
+		"408":           {&reply{status: 408, raw: "<html>"}, Unavailable, 408, "the answer, of HTTP status 408, is not the API's", true},
 		"redirect":      {&reply{status: 301, raw: "<html>"}, Unavailable, 301, "the answer, of HTTP status 301, is not the API's", true},
 		"garbage":       {&reply{status: 200, raw: `{"SecretString": "` + contentsOf}, Unavailable, 200, "the answer, of HTTP status 200, is not the API's", true},
 		"wrong type":    {&reply{status: 200, raw: `{"VersionId":["` + contentsOf + `"],"Parameters":"` + contentsOf + `"}`}, Unavailable, 200, "the answer, of HTTP status 200, is not the API's", true},
@@ -162,7 +163,7 @@ func TestBadRegion(t *testing.T) {
 		}
 		for i, a := range answers {
 			e, ok := errors.AsType[*Error](a.Err)
-			if !ok || e.Kind != Invalid || e.AllowsFailover() || e.Object != a.Ref.ID || !strings.Contains(strings.ToLower(e.Message), "region") {
+			if !ok || e.Kind != Invalid || e.AllowsFailover() || e.Object != a.Ref.ID || !strings.Contains(strings.ToLower(e.Message), "region") || strings.Contains(e.Message, "operation error") {
 				t.Errorf("region %q, answer %d: %v", region, i, a.Err)
 			}
 		}
@@ -262,7 +263,13 @@ func TestNoCredentials(t *testing.T) {
 	})}
 	m := &memoryAWS{}
 	s := m.store()
-	wantTexts(t, read(t, s, region, secretRef("a"), parameterRef("b")), `bad credentials Sign  "a"`, `bad credentials Sign  "b"`)
+	answers := read(t, s, region, secretRef("a"), secretRef("c").label("AWSCURRENT"), parameterRef("b"))
+	wantTexts(t, answers, `bad credentials Sign  "a"`, `bad credentials Sign  "c"`, `bad credentials Sign  "b"`)
+	for _, a := range answers {
+		if e, ok := errors.AsType[*Error](a.Err); !ok || e.Service != a.Ref.Service || e.Region != home || !errors.Is(e, none) {
+			t.Errorf("error is %+v", a.Err)
+		}
+	}
 	if _, err := s.List(t.Context(), region, params.SecretsManager, &params.Select{}); !errors.Is(err, none) {
 		t.Errorf("list: %v", err)
 	}

@@ -42,7 +42,7 @@ func (c *caller) listSecrets(ctx context.Context, sel *params.Select) ([]Item, *
 			return nil, c.failed(did, a, err)
 		}
 		for _, secret := range out.SecretList {
-			if secret.DeletedDate == nil && selects(sel, secret) {
+			if selects(sel, secret) {
 				items = append(items, secretItem(secret))
 			}
 		}

@@ -40,7 +40,7 @@ func TestListSecrets(t *testing.T) {
 	deleted.deleted = true
 	all := []*memorySecret{
 		tagged("app/c", "team", "web", "tier", "1"), tagged("app/a", "team", "web"), tagged("app/b", "team", "webstore"), deleted,
-		tagged("other", "team", "web", "größe", "x", "empty", ""), tagged("application", "teams", "web"), tagged("app/d", "tier", "web", "team", "x"),
+		tagged("other", "team", "web", "größe", "x", "empty", ""), tagged("application", "teams", "web", "emptyish", ""), tagged("app/d", "tier", "web", "team", "x"),
 	}
 	for name, tt := range map[string]struct {
 		sel     params.Select
@@ -88,6 +88,14 @@ func TestListSecrets(t *testing.T) {
 	}
 }
 
+// everySecond of a list of keys and values is the keys.
+func everySecond(list []string) (keys []string) {
+	for i := 0; i < len(list); i += 2 {
+		keys = append(keys, list[i])
+	}
+	return keys
+}
+
 func TestListSecretsHasTenFilters(t *testing.T) {
 	t.Parallel()
 	s := current("a")
@@ -100,7 +108,11 @@ func TestListSecretsHasTenFilters(t *testing.T) {
 	more.tags["k6"] = "other"
 	m := &memoryAWS{secrets: []*memorySecret{s, more, {account: account, name: "c", tags: s.tags}}}
 	got, err := m.store().List(t.Context(), as("web"), params.SecretsManager, &params.Select{Tags: s.tags, Limit: 9})
-	if n := len(m.requests[0].body.Filters); err != nil || len(got) != 2 || got[0].Name != "a" || got[1].Version != "" || n != 10 || m.requests[0].body.MaxResults != 100 {
+	var keys []string
+	for _, f := range m.requests[0].body.Filters {
+		keys = append(keys, fmt.Sprint(f.Key, "=", f.Values.([]any)[0]))
+	}
+	if n := len(keys); err != nil || !slices.IsSorted(everySecond(keys)) || len(got) != 2 || got[0].Name != "a" || got[1].Version != "" || n != 10 || m.requests[0].body.MaxResults != 100 {
 		t.Errorf("list is %q, %v, with %d filters", items(got), err, n)
 	}
 }
@@ -149,6 +161,24 @@ func TestListParameters(t *testing.T) {
 				t.Errorf("requests are %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// TestListedOtherwise: a name that does not begin as was asked for has no file name.
+func TestListedOtherwise(t *testing.T) {
+	t.Parallel()
+	m := &memoryAWS{script: func(request) *reply {
+		return &reply{status: 200, answer: map[string]any{
+			"Parameters": []any{map[string]any{"Name": "/App/a", "Version": 1}, map[string]any{"Name": "/app/a", "Version": 1}},
+			"SecretList": []any{map[string]any{"Name": "App/a"}, map[string]any{"Name": "app/a", "ARN": "arn:a"}},
+		}}
+	}}
+	for service, sel := range map[params.Service]params.Select{
+		params.SecretsManager: {NamePrefix: "app/", Limit: 9}, params.ParameterStore: {NamePrefix: "/app/", Limit: 9},
+	} {
+		if list, err := m.store().List(t.Context(), as("web"), service, &sel); err != nil || len(list) != 1 || list[0].Name != sel.NamePrefix+"a" {
+			t.Errorf("list is %q, %v", items(list), err)
+		}
 	}
 }
 

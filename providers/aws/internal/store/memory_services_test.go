@@ -13,6 +13,8 @@ type memorySecret struct {
 	versions      []memoryVersion
 	tags          map[string]string
 	deleted       bool
+	// conditional says that its policy wants the stage to be named.
+	conditional bool
 	// fails is the code that it fails with, and its message.
 	fails, says string
 }
@@ -54,6 +56,8 @@ func (m *memoryAWS) value(id, version, stage string) *reply {
 		return failure("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
 	case s.fails != "":
 		return failure(s.fails, s.says)
+	case s.conditional && stage == "":
+		return denial("secretsmanager:GetSecretValue", id)
 	case s.deleted:
 		return failure("InvalidRequestException", "You can't perform this operation on the secret because it was marked for deletion.")
 	}
@@ -90,7 +94,11 @@ func (m *memoryAWS) batchGetSecretValue(b body) *reply {
 	ids, next := m.page(ids, b.NextToken)
 	values, errs := []any{}, []any{}
 	for _, id := range slices.Backward(ids) {
-		if r := m.value(id, "", ""); r.status == 200 {
+		r := m.value(id, "", "")
+		if s := m.secret(id); s != nil && s.account != account && !m.crossAccount {
+			r = denial("secretsmanager:GetSecretValue", id)
+		}
+		if r.status == 200 {
 			values = append(values, r.answer)
 		} else {
 			errs = append(errs, map[string]string{"SecretId": id, "ErrorCode": r.code, "Message": r.message})

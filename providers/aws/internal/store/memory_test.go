@@ -42,6 +42,8 @@ type memoryAWS struct {
 	script func(request) *reply
 	// hold is called outside the lock, before the answer.
 	hold func(context.Context, request)
+	// crossAccount has batches reach other accounts' secrets, which AWS' do not.
+	crossAccount bool
 	// pageSize is how many entries a page has.
 	pageSize int
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -104,9 +105,19 @@ func parametersByName(parameters []types.Parameter) map[string]types.Parameter {
 	return byName
 }
 
+// parameterVersion is a parameter's number, with the time at which it got its value:
+// one that is deleted and made anew counts anew.
+func parameterVersion(p types.Parameter) string {
+	number := strconv.FormatInt(p.Version, 10)
+	if p.LastModifiedDate == nil {
+		return number
+	}
+	return number + "@" + p.LastModifiedDate.UTC().Format(time.RFC3339Nano)
+}
+
 func parameterAnswer(p types.Parameter) Answer {
 	return Answer{
-		Version:  strconv.FormatInt(p.Version, 10),
+		Version:  parameterVersion(p),
 		Name:     aws.ToString(p.Name),
 		Contents: sdk.NewSecret([]byte(aws.ToString(p.Value))),
 	}

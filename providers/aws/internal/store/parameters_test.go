@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
 func TestReadParametersTakesFewRequests(t *testing.T) {
@@ -177,6 +180,18 @@ func TestParametersFailForAll(t *testing.T) {
 	}
 }
 
+// The number of a parameter that was made anew is one that it has had before.
+func TestParameterVersion(t *testing.T) {
+	t.Parallel()
+	made := time.Date(2026, 1, 2, 15, 4, 5, 678_000_000, time.FixedZone("", 3600))
+	if got := parameterVersion(types.Parameter{Version: 3, LastModifiedDate: &made}); got != "3@2026-01-02T14:04:05.678Z" {
+		t.Errorf("the version is %q", got)
+	}
+	if got := parameterVersion(types.Parameter{Version: 3}); got != "3" {
+		t.Errorf("the version is %q without a time", got)
+	}
+}
+
 // TestParameterVersions: asking for versions decrypts nothing, so that it works
 // also where the key cannot be used.
 func TestParameterVersions(t *testing.T) {
@@ -198,10 +213,10 @@ func TestParameterVersions(t *testing.T) {
 		requests string
 	}{
 		"selected":  {[]Ref{parameterRef("/p"), parameterRef("/p").label("old"), parameterRef("/p").version("1")}, []string{"2", "1", "1"}, "GetParameters:1"},
-		"pinned":    {[]Ref{parameterRef("none").version("07")}, []string{"7"}, ""},
-		"no number": {[]Ref{parameterRef("/p").version("x")}, nil, "GetParameters:1"},
+		"pinned":    {[]Ref{parameterRef("/p").version("2"), parameterRef("none").version("7")}, []string{"2", ""}, "GetParameters:1"},
+		"no number": {[]Ref{parameterRef("/p").version("x")}, []string{""}, "GetParameters:1"},
 		"many":      {many, slices.Repeat([]string{"1"}, 12), "GetParameters:2"},
-		"not there": {[]Ref{parameterRef("/p"), parameterRef("/none")}, nil, "GetParameters:1"},
+		"not there": {[]Ref{parameterRef("/p"), parameterRef("/none")}, []string{"2", ""}, "GetParameters:1"},
 		"denied":    {[]Ref{parameterRef("/denied")}, nil, "GetParameters:1"},
 		"one of":    {[]Ref{parameterRef("/p"), parameterRef("/denied")}, nil, "GetParameters:1"},
 	} {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/postern-dev/postern/providers/aws/internal/params"
@@ -17,35 +16,27 @@ const (
 	stageCurrent = "AWSCURRENT"
 )
 
-// canonical is the Ref that stands for all that mean the same.
-func (r Ref) canonical() Ref {
-	if r.Service == params.SecretsManager && r.Label == stageCurrent && r.Version == "" {
-		r.Label = ""
-	}
-	return r
-}
-
 // isARN reports whether the id is an ARN, and not a name.
 func (r Ref) isARN() bool { return strings.HasPrefix(r.ID, "arn:") }
 
-// pinned returns the version that a Ref names itself, which needs no request.
-func (r Ref) pinned() (string, bool) {
-	if r.Version == "" || r.Label != "" {
-		return "", false
-	}
-	if r.Service == params.SecretsManager {
-		return r.Version, true
-	}
-	number, err := strconv.ParseInt(r.Version, 10, 64)
-	return strconv.FormatInt(number, 10), err == nil
+// isCurrent reports whether the version of a secret that is in use is asked for,
+// by saying so or by saying nothing.
+func (r Ref) isCurrent() bool {
+	return r.Version == "" && (r.Label == "" || r.Label == stageCurrent)
 }
 
-// distinctOf returns the canonical refs, each once, in order.
+// pinned returns the version that a Ref names itself, which needs no request. That
+// of a parameter is a number, which counts anew if the parameter is made anew.
+func (r Ref) pinned() (string, bool) {
+	return r.Version, r.Service == params.SecretsManager && r.Version != "" && r.Label == ""
+}
+
+// distinctOf returns the refs, each once, in order.
 func distinctOf(refs []Ref) []Ref {
 	distinct := make([]Ref, 0, len(refs))
 	seen := make(map[Ref]bool, len(refs))
 	for _, ref := range refs {
-		if ref = ref.canonical(); !seen[ref] {
+		if !seen[ref] {
 			seen[ref] = true
 			distinct = append(distinct, ref)
 		}
@@ -57,9 +48,10 @@ func distinctOf(refs []Ref) []Ref {
 // can name neither version nor stage. Names and ARNs are never in one request: two
 // objects of different accounts can have one name, but in a request of names all
 // are the caller's own, and in one of ARNs each is told by its ARN.
-func planReads(refs []Ref, mayBatch bool) [][]Ref {
+func planReads(refs []Ref, mayBatch func(Ref) bool) [][]Ref {
 	var single [][]Ref
 	var secrets, parameters [2][]Ref // of names, of ARNs
+	batched := make(map[string]bool)
 	for _, ref := range refs {
 		kind := 0
 		if ref.isARN() {
@@ -68,7 +60,8 @@ func planReads(refs []Ref, mayBatch bool) [][]Ref {
 		switch {
 		case ref.Service == params.ParameterStore:
 			parameters[kind] = append(parameters[kind], ref)
-		case mayBatch && ref.Version == "" && ref.Label == "":
+		case ref.isCurrent() && !batched[ref.ID] && mayBatch(ref):
+			batched[ref.ID] = true
 			secrets[kind] = append(secrets[kind], ref)
 		default:
 			single = append(single, []Ref{ref})
@@ -116,5 +109,5 @@ func planVersions(refs []Ref, known map[Ref]string) [][]Ref {
 		}
 		plan[i] = append(plan[i], ref)
 	}
-	return append(plan, planReads(parameters, false)...)
+	return append(plan, planReads(parameters, nil)...)
 }

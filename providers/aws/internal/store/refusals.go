@@ -13,8 +13,8 @@ const (
 	maxRefusals = 1024
 )
 
-// refusal is something that an identity may not do in a region. Object is empty
-// for an operation that needs a permission of its own, whatever it is for.
+// refusal is something that an identity may not do in a region: with one object,
+// or, where that is empty, with any.
 type refusal struct {
 	identity, region, operation, object string
 }

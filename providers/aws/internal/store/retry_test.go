@@ -143,8 +143,11 @@ func TestPacedRetry(t *testing.T) {
 		defer cancel()
 		a := newAttempts(ctx)
 		a.of(heldBack{})
-		a.last = errors.New("what it said")
-		if _, err := a.GetAttemptToken(ctx); !errors.Is(err, errPaced) || !errors.Is(err, a.last) || ctx.Err() != nil {
+		said := errors.New("what it said")
+		if _, err := a.RetryDelay(1, said); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.GetAttemptToken(ctx); !errors.Is(err, errPaced) || !errors.Is(err, said) || ctx.Err() != nil {
 			t.Errorf("error is %v", err)
 		}
 		a.deadline = time.Time{}
@@ -160,6 +163,8 @@ type heldBack struct{ aws.RetryerV2 }
 func (heldBack) GetAttemptToken(context.Context) (func(error) error, error) {
 	return nil, errors.New("no token")
 }
+
+func (heldBack) RetryDelay(int, error) (time.Duration, error) { return 0, nil }
 
 // TestMaxAttempts: AWS_MAX_ATTEMPTS, which is in the configuration, holds.
 func TestMaxAttempts(t *testing.T) {

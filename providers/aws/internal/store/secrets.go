@@ -25,8 +25,10 @@ const (
 	suffixLength = 7
 )
 
-// mayBatch reports whether it is worth asking for several secrets at once.
-func (c *caller) mayBatch() bool { return !c.refusals.has(c.refusal(batchGetSecretValue, "")) }
+// mayBatch reports whether it is worth asking for a secret together with others.
+func (c *caller) mayBatch(ref Ref) bool {
+	return !c.refusals.has(c.refusal(batchGetSecretValue, "")) && !c.refusals.has(c.refusal(batchGetSecretValue, ref.ID))
+}
 
 // mayDescribe reports whether it is worth asking for a secret's versions.
 func (c *caller) mayDescribe(id string) bool { return !c.refusals.has(c.refusal(describeSecret, id)) }
@@ -83,7 +85,7 @@ func (c *caller) batchGetSecrets(ctx context.Context, refs []Ref) map[Ref]Answer
 			return found
 		}
 		for _, secret := range out.SecretValues {
-			if ref, ok := theOne(refs, aws.ToString(secret.ARN), aws.ToString(secret.Name)); ok {
+			if ref, ok := askedFor(refs, aws.ToString(secret.ARN), aws.ToString(secret.Name)); ok {
 				found[ref] = c.answerOf(ref, secret)
 			}
 		}
@@ -124,7 +126,7 @@ func (c *caller) batchFailed(ctx context.Context, failure *Error, refs []Ref, fo
 // secret is left to be asked for alone.
 func (c *caller) itemFailed(item types.APIErrorType, refs []Ref, found map[Ref]Answer) {
 	id := aws.ToString(item.SecretId)
-	ref, ok := theOne(refs, id, id)
+	ref, ok := askedFor(refs, id, id)
 	if !ok {
 		return
 	}
@@ -132,27 +134,37 @@ func (c *caller) itemFailed(item types.APIErrorType, refs []Ref, found map[Ref]A
 		Service: params.SecretsManager, Region: c.region.Name, Operation: getSecretValue, Object: ref.ID,
 		Code: aws.ToString(item.ErrorCode), Message: c.clean(aws.ToString(item.Message)),
 	}
-	if e.Kind = kindOf(e.Code, e.Message); e.Kind == NotFound || e.Kind == Denied || e.Kind == Invalid {
+	e.Kind = kindOf(e.Code, e.Message)
+	switch {
+	case e.Kind != NotFound && e.Kind != Denied && e.Kind != Invalid:
+		// It may pass.
+	case ref.isARN(), ref.Label != "" && e.Kind == Denied:
+		// GetSecretValue may be allowed what a batch is not: to read a secret of
+		// another account, which a batch does not reach, and one whose policy has a
+		// condition on the stage, which a batch cannot name.
+		c.refusals.add(c.refusal(batchGetSecretValue, ref.ID))
+	default:
 		found[ref] = Answer{Err: e}
 	}
 }
 
-// theOne returns the ref that asked for the secret of an ARN and a name, if it is
-// the only one that can have. Of an error both are whatever it carries.
-func theOne(refs []Ref, arn, name string) (Ref, bool) {
-	var one Ref
-	matches := 0
-	for _, ref := range refs {
-		switch {
-		case ref.ID == arn, ref.ID == name:
-			return ref, true
-		case ref.isARN() && completes(arn, ref.ID) && (name == arn || strings.HasSuffix(ref.ID, ":"+name)),
-			!ref.isARN() && name == arn && completes(resource(arn), ref.ID):
-			one = ref
-			matches++
+// askedFor returns the ref that asked for the secret of an ARN and a name. Of an
+// error both are whatever it carries. No two refs of a batch can: their ids are all
+// names, or all ARNs.
+func askedFor(refs []Ref, arn, name string) (Ref, bool) {
+	i := slices.IndexFunc(refs, func(ref Ref) bool {
+		if ref.ID == arn || ref.ID == name {
+			return true
 		}
+		if ref.isARN() {
+			return completes(arn, ref.ID)
+		}
+		return completes(resource(arn), ref.ID)
+	})
+	if i < 0 {
+		return Ref{}, false
 	}
-	return one, matches == 1
+	return refs[i], true
 }
 
 // completes reports whether full is partial with the suffix of an ARN.
@@ -177,6 +189,9 @@ func (c *caller) describeSecret(ctx context.Context, refs []Ref) (map[Ref]string
 	out, err := c.clients.secrets.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, c.forSecrets(a))
 	if err != nil {
 		failure := c.failed(operation{params.SecretsManager, describeSecret, id}, a, err)
+		if failure.Kind == NotFound {
+			return noVersions(refs), true
+		}
 		if failure.Kind == Denied && c.refusals.add(c.refusal(describeSecret, id)) {
 			c.logger.LogAttrs(ctx, slog.LevelDebug, "a secret is read to see whether it has changed, since its versions may not be asked for",
 				slog.String(logkey.Region, c.region.Name), slog.String(logkey.Error, failure.Error()))
@@ -184,7 +199,7 @@ func (c *caller) describeSecret(ctx context.Context, refs []Ref) (map[Ref]string
 		return nil, false
 	}
 	if out.DeletedDate != nil {
-		return nil, false
+		return noVersions(refs), true
 	}
 	versions := make(map[Ref]string, len(refs))
 	for _, ref := range refs {
@@ -197,8 +212,17 @@ func (c *caller) describeSecret(ctx context.Context, refs []Ref) (map[Ref]string
 	return versions, true
 }
 
-// inStage finds the version that a ref means, which is the one in its stage, and
-// has to be the one it names.
+// noVersions is for refs of what is not there.
+func noVersions(refs []Ref) map[Ref]string {
+	versions := make(map[Ref]string, len(refs))
+	for _, ref := range refs {
+		versions[ref] = ""
+	}
+	return versions
+}
+
+// inStage finds the version that a ref means, which is the one in its stage, if
+// there is one. Where the ref names another, what is read cannot be told.
 func inStage(stages map[string][]string, ref Ref) (string, bool) {
 	stage := ref.Label
 	if stage == "" {
@@ -209,7 +233,7 @@ func inStage(stages map[string][]string, ref Ref) (string, bool) {
 			return version, ref.Version == "" || ref.Version == version
 		}
 	}
-	return "", false
+	return "", true
 }
 
 // optional is a member of a request that is left out if it is empty.

@@ -52,7 +52,8 @@ type Ref struct {
 // Answer is what the store holds of a Ref.
 type Answer struct {
 	Ref Ref
-	// Version is a secret's version id or a parameter's number.
+	// Version is a secret's version id, or a parameter's number with its time, such
+	// as 3@2026-01-02T15:04:05.678Z.
 	Version string
 	// Name is the object's own, also where the Ref has an ARN.
 	Name string
@@ -112,11 +113,11 @@ func (s *Store) Read(ctx context.Context, region Region, refs []Ref) ([]Answer, 
 	found := make(map[Ref]Answer, len(refs))
 	if c, err := s.caller(ctx, region); err != nil {
 		for _, ref := range refs {
-			found[ref.canonical()] = Answer{Err: err.about(ref)}
+			found[ref] = Answer{Err: err.about(ref)}
 		}
 	} else {
 		distinct := distinctOf(refs)
-		s.read(ctx, c, planReads(distinct, c.mayBatch()), found)
+		s.read(ctx, c, planReads(distinct, c.mayBatch), found)
 		s.read(ctx, c, alone(distinct, found), found)
 	}
 	if err := endedAs(ctx, "read from", region); err != nil {
@@ -124,7 +125,7 @@ func (s *Store) Read(ctx context.Context, region Region, refs []Ref) ([]Answer, 
 	}
 	answers := make([]Answer, len(refs))
 	for i, ref := range refs {
-		answers[i] = found[ref.canonical()]
+		answers[i] = found[ref]
 		answers[i].Ref = ref
 	}
 	return answers, nil
@@ -144,8 +145,10 @@ func (s *Store) read(ctx context.Context, c *caller, plan [][]Ref, found map[Ref
 }
 
 // Versions tells which versions Read would answer with, in the order of refs, and
-// moves no secret contents to find out. ok is false where that cannot be told:
-// Read says what is wrong. The error is that ctx ended.
+// moves nothing to find out that is kept encrypted; what Parameter Store keeps in
+// plain text comes along, and is dropped. Of what is not there the version is "".
+// ok is false where that cannot be told: Read says what is wrong. The error is that
+// ctx ended.
 func (s *Store) Versions(ctx context.Context, region Region, refs []Ref) (versions []string, ok bool, err error) {
 	known := make(map[Ref]string, len(refs))
 	if plan := planVersions(distinctOf(refs), known); len(plan) > 0 {
@@ -156,7 +159,7 @@ func (s *Store) Versions(ctx context.Context, region Region, refs []Ref) (versio
 	}
 	versions = make([]string, len(refs))
 	for i, ref := range refs {
-		versions[i] = known[ref.canonical()]
+		versions[i] = known[ref]
 	}
 	return versions, true, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
@@ -122,6 +123,24 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+// TestNothingIsBegunAfterTheEnd: what waits for others to end is not done any more
+// when the call has ended.
+func TestNothingIsBegunAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begun := 0
+		New(Config{Concurrency: 1}).each(ctx, 2, func(int) {
+			begun++
+			cancel()
+			synctest.Wait()
+		})
+		if begun != 1 {
+			t.Errorf("%d are begun, want 1", begun)
+		}
+	})
+}
+
 // TestCancel: a call ends with its ctx, while nothing answers.
 func TestCancel(t *testing.T) {
 	t.Parallel()
@@ -158,7 +177,7 @@ func TestCancel(t *testing.T) {
 				synctest.Wait()
 				select {
 				case err := <-done:
-					if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), home) {
+					if _, ofAWS := errors.AsType[*Error](err); ofAWS || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), home) {
 						t.Errorf("error is %v", err)
 					}
 				default:
@@ -183,7 +202,7 @@ func TestCancel(t *testing.T) {
 func TestClients(t *testing.T) {
 	t.Parallel()
 	client := &http.Client{Transport: &memoryAWS{}}
-	c := newClients(aws.Config{HTTPClient: client})
+	c := newClients(aws.Config{HTTPClient: client, Credentials: credentials.NewStaticCredentialsProvider("AKIAPROVIDER", "powerful", "")})
 	one, two := c.of("eu-west-1"), c.of("eu-west-2")
 	if one == two || c.of("eu-west-1") != one {
 		t.Error("regions do not have clients of their own, once")
