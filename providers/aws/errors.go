@@ -175,7 +175,7 @@ func (f *fetch) permission(one *found, e *store.Error) string {
 	if !f.use.PodIdentity {
 		role = "role " + f.use.RoleARN
 	}
-	if e.Code == "DecryptionFailure" || e.Code == "InvalidKeyId" || strings.Contains(strings.ToLower(e.Message), "kms") {
+	if ofKey(e) {
 		return fmt.Sprintf("The policy of %s, and that of the key, must allow kms:Decrypt with the key that encrypts it", role)
 	}
 	on := one.ref.ID
@@ -184,6 +184,13 @@ func (f *fetch) permission(one *found, e *store.Error) string {
 	}
 	return fmt.Sprintf("The policy of %s must allow %s:%s on %s; a resource policy, an endpoint policy or an organization's "+
 		"may deny it, too", role, e.Service, e.Operation, on)
+}
+
+// ofKey reports whether it is the key that may not be used.
+func ofKey(e *store.Error) bool {
+	said := strings.ToLower(e.Message)
+	return e.Code == "DecryptionFailure" || e.Code == "InvalidKeyId" ||
+		strings.Contains(said, "kms") || strings.Contains(said, "master key")
 }
 
 // contentError says why contents do not give the files.

@@ -266,7 +266,8 @@ func TestReset(t *testing.T) {
 		Secrets: []control.Secret{secret(v1, "one")}, Parameters: []control.Parameter{parameter("a", "x")},
 		Faults: []control.Fault{{Kind: control.Throttle}}, PageSize: ptr(1),
 	})
-	wantError(t, d.reader(t)(), "ThrottlingException", "")
+	before := d.reader(t)
+	wantError(t, before(), "ThrottlingException", "")
 	if err := d.Reset(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -274,6 +275,7 @@ func TestReset(t *testing.T) {
 	if len(calls) != 0 || err != nil {
 		t.Errorf("calls %+v, %v", calls, err)
 	}
+	wantError(t, before(), "UnrecognizedClientException", "")
 	d.policy(t, `{"Effect":"Allow","Action":"*","Resource":"*"}`)
 	_, err = d.secrets(t).GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: ptr("prod/db")})
 	wantError(t, err, "ResourceNotFoundException", "")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,11 @@ func TestPodIdentity(t *testing.T) {
 		}
 		_, err := client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: ptr("bank/db")})
 		wantError(t, err, "AccessDeniedException", "")
+	}
+	calls, err := d.Calls(t.Context())
+	want := control.Call{Service: "podidentity", Operation: "AssumeRoleForPodIdentity", Role: role, Count: 2}
+	if err != nil || !slices.Contains(calls, want) {
+		t.Errorf("calls %+v, %v, want %+v among them", calls, err, want)
 	}
 }
 

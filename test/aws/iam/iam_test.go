@@ -348,11 +348,15 @@ func TestSessionsFollowTheirRole(t *testing.T) {
 	if err := d.Authorize(access); err != nil {
 		t.Fatal(err)
 	}
+	id := d.RoleID(role)
 	if err := d.PutRole(control.Role{ARN: role}); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Authorize(access); err == nil {
 		t.Error("the role's policy is gone, and yet it is allowed")
+	}
+	if got := d.RoleID(role); got != id || id == "" {
+		t.Errorf("the role's id is %q, and was %q", got, id)
 	}
 	if !d.DeleteRole(role) || d.DeleteRole(role) {
 		t.Error("DeleteRole() is not true once")

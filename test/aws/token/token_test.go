@@ -97,6 +97,7 @@ func TestVerify(t *testing.T) {
 		"other algorithm":    {sign(t, key, `{"alg":"RS512","kid":"one"}`, nil), token.ErrSignature},
 		"no algorithm":       {sign(t, key, `{"kid":"one"}`, nil), token.ErrSignature},
 		"two parts":          {"a.b", token.ErrMalformed},
+		"four parts":         {sign(t, key, header, nil) + ".a", token.ErrMalformed},
 		"no base64":          {"%.b.c", token.ErrMalformed},
 		"no JSON":            {"YQ.YQ.YQ", token.ErrMalformed},
 		"odd signature":      {sign(t, key, header, nil) + "%", token.ErrMalformed},

@@ -203,6 +203,9 @@ func TestFilesErrors(t *testing.T) {
 			if last := tt.rules[len(tt.rules)-1]; e.Object != "app/o" || e.Rule != last.Expression {
 				t.Errorf("error is of object %q, rule %q", e.Object, e.Rule)
 			}
+			if nothing := strings.Contains(tt.want, "does not point to a valid object"); e.NothingThere != nothing {
+				t.Errorf("NothingThere = %v, want %v", e.NothingThere, nothing)
+			}
 			if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, "canary") {
 				t.Errorf("error holds contents: %s", text)
 			}

@@ -19,13 +19,13 @@ import (
 
 // Names of parameters.
 const (
-	Objects         = "objects"
-	Region          = "region"
-	FailoverRegion  = "failoverRegion"
-	RoleARN         = "roleArn"
-	PathTranslation = "pathTranslation"
-	UsePodIdentity  = "usePodIdentity"
-	AddressFamily   = "preferredAddressType"
+	Objects              = "objects"
+	Region               = "region"
+	FailoverRegion       = "failoverRegion"
+	RoleARN              = "roleArn"
+	PathTranslation      = "pathTranslation"
+	UsePodIdentity       = "usePodIdentity"
+	PreferredAddressType = "preferredAddressType"
 )
 
 // Parameters are those of a class that the provider knows.
@@ -37,7 +37,7 @@ func Parameters() []sdk.Parameter {
 		{Name: RoleARN, Description: "Role to have by IRSA, instead of the one that the service account is annotated with."},
 		{Name: PathTranslation, Description: `Character that replaces "/" in the names of files, or False to keep it; default _.`},
 		{Name: UsePodIdentity, Description: "Credentials of EKS Pod Identity instead of IRSA; default false."},
-		{Name: AddressFamily, Description: "Address of the Pod Identity agent: ipv4, ipv6 or auto; default auto."},
+		{Name: PreferredAddressType, Description: "Address of the Pod Identity agent: ipv4, ipv6 or auto; default auto."},
 	}
 }
 
@@ -130,7 +130,7 @@ func podIdentity(d *sdk.Decoder) bool {
 
 // addressType takes what it does not know for auto, as ASCP does.
 func addressType(d *sdk.Decoder) AddressType {
-	switch t := AddressType(strings.ToLower(d.String(AddressFamily, ""))); t {
+	switch t := AddressType(strings.ToLower(d.String(PreferredAddressType, ""))); t {
 	case IPv4, IPv6:
 		return t
 	default:

@@ -101,7 +101,7 @@ func TestListSecretsHasTenFilters(t *testing.T) {
 	s := current("a")
 	s.tags = make(map[string]string)
 	for i := range 7 {
-		s.tags[fmt.Sprintf("k%d", i)] = "v"
+		s.tags[fmt.Sprintf("k%d", 6-i)] = "v"
 	}
 	more := current("b")
 	more.tags = maps.Clone(s.tags)
