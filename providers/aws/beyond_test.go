@@ -80,7 +80,7 @@ func TestAllKeys(t *testing.T) {
   objectType: secretsmanager
   objectAlias: b
   jmesPath: [{path: "*", objectAlias: "*"}]
-`), sdk.ReasonInvalidParameters, "Name already in use for objectAlias: user")
+`), sdk.ReasonInvalidParameters, "Name already in use for objectAlias: NS/a and NS/b")
 }
 
 func TestSelect(t *testing.T) {

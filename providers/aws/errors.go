@@ -207,10 +207,11 @@ func contentError(one *found, err error) error {
 	}).WithCause(e)
 }
 
-func nameTaken(path, owner string, one *found) error {
+// nameTaken does not say which file it is: it may be named after a key of the secret.
+func nameTaken(owner string, one *found) error {
 	return sdk.InvalidParameters(sdk.FieldViolation{
 		Field:       fmt.Sprintf("objects[%d]", one.object.Index),
-		Description: fmt.Sprintf("Name already in use for objectAlias: %s: %s and %s would write the same file", path, owner, one.name),
+		Description: fmt.Sprintf("Name already in use for objectAlias: %s and %s would write the same file", owner, one.name),
 	})
 }
 

@@ -33,7 +33,7 @@ func (f *fetch) response(o outcome) (*sdk.Response, error) {
 			}
 			for _, file := range made {
 				if owner, ok := owners[file.Path]; ok {
-					return nil, nameTaken(file.Path, owner, one)
+					return nil, nameTaken(owner, one)
 				}
 				owners[file.Path] = one.name
 				files = append(files, sdk.File{Path: file.Path, Mode: fs.FileMode(file.Mode), Contents: file.Contents})

@@ -62,6 +62,8 @@ func TestTooCostly(t *testing.T) {
 		"escapes":      {strings.Repeat("to_string([@]) | ", 40) + "@", `"\\"`},
 		"joins":        {strings.Repeat("[join(@, ['', '', '', '', '', ''])] | [0] | ", 20) + "@", `"x"`},
 		"one join":     {"join(a, b)", `{"a": "` + strings.Repeat("x", 30_000) + `", "b": ["` + strings.Repeat(`","`, 10_000) + `"]}`},
+		"long glue":    {"join('" + strings.Repeat("x", 4000) + "', @)", `["` + strings.Repeat(`","`, 17_000) + `"]`},
+		"glue of all":  {"join(to_string(@), @)", `["a` + strings.Repeat(`","a`, 6000) + `"]`},
 		"sort in sort": {nested(4, "sort_by(list, &", ")"), `{"list": [1]}`},
 	} {
 		t.Run(name, func(t *testing.T) {

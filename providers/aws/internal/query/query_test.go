@@ -73,13 +73,16 @@ func TestNumbersKeepTheirText(t *testing.T) {
 		"nil || big":                  json.Number("12345678901234567890"),
 		"not_null(nil, near)":         json.Number("12345678901234567891"),
 		// Numbers decide: texts are found by value.
-		"hosts[?port==`1.5`].id | [0]":              json.Number("18446744073709551617"),
-		"hosts[?port>`1.7`].[id, port] | [0]":       []any{json.Number("98765432109876543210"), json.Number("2")},
-		"sort_by(hosts, &port)[*].port":             []any{json.Number("1.50"), json.Number("2")},
-		"max_by(hosts, &id).{id: id}":               map[string]any{"id": json.Number("98765432109876543210")},
-		"hosts[?port==`2`].name":                    []any{"b"},
-		"max(hosts[].id)":                           json.Number("98765432109876543210"),
-		"same == one && [tiny, one, length(hosts)]": []any{json.Number("0.10"), json.Number("1"), json.Number("2")},
+		"hosts[?port==`1.5`].id | [0]":                      json.Number("18446744073709551617"),
+		"hosts[?port>`1.7`].[id, port] | [0]":               []any{json.Number("98765432109876543210"), json.Number("2")},
+		"sort_by(hosts, &port)[*].port":                     []any{json.Number("1.50"), json.Number("2")},
+		"max_by(hosts, &id).{id: id}":                       map[string]any{"id": json.Number("98765432109876543210")},
+		"hosts[?port==`2`].name":                            []any{"b"},
+		"max(hosts[].id)":                                   json.Number("98765432109876543210"),
+		"same == one && [tiny, one, length(hosts)]":         []any{json.Number("0.10"), json.Number("1"), json.Number("2")},
+		"(one == `1` && tiny) || exp":                       json.Number("0.10"),
+		"merge({a: user}, one == `1` && {b: tiny} || `{}`)": map[string]any{"a": "bob", "b": json.Number("0.10")},
+		"{p: one == `1`, n: tiny}":                          map[string]any{"p": true, "n": json.Number("0.10")},
 		// What is computed has float64's format, and so has a string made of a number.
 		"sum(hosts[].port)":    json.Number("3.5"),
 		"avg([same, `2`])":     json.Number("1.50"), // as the document writes 1.5
@@ -152,16 +155,17 @@ func TestSearchErrors(t *testing.T) {
 func TestSyntaxErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"db-password":                   `Invalid JMES Path: db-password. A key that holds "-" must be quoted: "db-password"`,
-		"db.api-key":                    `Invalid JMES Path: db.api-key. A key that holds "-" must be quoted: db."api-key"`,
-		`"a-b".c-d | e-f-2`:             `Invalid JMES Path: "a-b".c-d | e-f-2. A key that holds "-" must be quoted: "a-b"."c-d" | "e-f-2"`,
-		"hosts[?user-name=='x-y'].a-b":  `Invalid JMES Path: hosts[?user-name=='x-y'].a-b. A key that holds "-" must be quoted: hosts[?"user-name"=='x-y']."a-b"`,
-		"max_by(hosts, &a-b).{c-d: e}":  `Invalid JMES Path: max_by(hosts, &a-b).{c-d: e}. A key that holds "-" must be quoted: max_by(hosts, &"a-b").{"c-d": e}`,
-		".username":                     "Invalid JMES Path: .username. SyntaxError: Invalid token: tDot",
-		"a-b..c":                        "Invalid JMES Path: a-b..c. SyntaxError: Unexpected token at the end of the expression: tNumber",
-		"":                              "Invalid JMES Path: . SyntaxError: Incomplete expression",
-		"a\u0080":                       "Invalid JMES Path: a\u0080. the expression cannot be evaluated",
-		"é" + strings.Repeat("(", 4096): "Invalid JMES Path: é" + strings.Repeat("(", 30) + ".... It is longer than 4096 bytes",
+		"db-password":                      `Invalid JMES Path: db-password. A key that holds "-" must be quoted: "db-password"`,
+		"db.api-key":                       `Invalid JMES Path: db.api-key. A key that holds "-" must be quoted: db."api-key"`,
+		`"a-b".c-d | e-f-2`:                `Invalid JMES Path: "a-b".c-d | e-f-2. A key that holds "-" must be quoted: "a-b"."c-d" | "e-f-2"`,
+		"hosts[?user-name=='x-y'].a-b":     `Invalid JMES Path: hosts[?user-name=='x-y'].a-b. A key that holds "-" must be quoted: hosts[?"user-name"=='x-y']."a-b"`,
+		"max_by(hosts, &a-b).{c-d: e}":     `Invalid JMES Path: max_by(hosts, &a-b).{c-d: e}. A key that holds "-" must be quoted: max_by(hosts, &"a-b").{"c-d": e}`,
+		".username":                        "Invalid JMES Path: .username. SyntaxError: Invalid token: tDot",
+		"a-b..c":                           "Invalid JMES Path: a-b..c. SyntaxError: Unexpected token at the end of the expression: tNumber",
+		"":                                 "Invalid JMES Path: . SyntaxError: Incomplete expression",
+		"a\u0080":                          "Invalid JMES Path: a\u0080. the expression cannot be evaluated",
+		strings.Repeat("[@,@]|", 20) + "@": "Invalid JMES Path: " + strings.Repeat("[@,@]|", 20) + "@. It takes too long to evaluate: nest less",
+		"é" + strings.Repeat("(", 4096):    "Invalid JMES Path: é" + strings.Repeat("(", 30) + ".... It is longer than 4096 bytes",
 	} {
 		_, err := Compile(text)
 		if e, ok := errors.AsType[*SyntaxError](err); !ok || e.Error() != want {
