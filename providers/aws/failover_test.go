@@ -95,3 +95,16 @@ func TestFailover_Object(t *testing.T) {
 		t.Errorf("files %v once the region is back", files)
 	}
 }
+
+// A refresh does not wait for a first region that hangs either.
+func TestFailover_RefreshWhileItHangs(t *testing.T) {
+	t.Parallel()
+	n := newTenant(t)
+	n.secret("a", "canary-first", nil)
+	n.secret("a", "canary-second", map[string]any{"region": second})
+	req := n.request(oneSecret)
+	req.Parameters["failoverRegion"] = second
+	again := refreshed(req, n.fetchOK(req))
+	n.fault(map[string]any{"kind": "hang", "region": region, "service": "secretsmanager"})
+	n.wantFiles(again, map[string]string{"a": "canary-second"})
+}

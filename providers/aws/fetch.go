@@ -65,6 +65,11 @@ func (f *fetch) run(ctx context.Context) (*sdk.Response, error) {
 // versions tells what a read would answer, from the first region. Where that
 // cannot be told, ok is false: reading says what is wrong.
 func (f *fetch) versions(ctx context.Context) (objects []sdk.ObjectVersion, ok bool) {
+	if len(f.spec.Regions) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, failoverPatience)
+		defer cancel()
+	}
 	o := f.inRegion(ctx, 0, f.describe)
 	if o.failure() != nil {
 		return nil, false
@@ -178,7 +183,7 @@ func refsOf(objects []*found) []store.Ref {
 func (f *fetch) inRegion(ctx context.Context, index int, look lookup) outcome {
 	use := f.use
 	use.Region = f.spec.Regions[index]
-	for {
+	for again := true; ; again = false {
 		o := outcome{region: use.Region}
 		session, err := f.p.sessions.Acquire(ctx, use)
 		if err != nil {
@@ -187,10 +192,13 @@ func (f *fetch) inRegion(ctx context.Context, index int, look lookup) outcome {
 		}
 		region := store.Region{Name: use.Region, Credentials: session.Provider(), Identity: session.Key()}
 		o.objects, o.err = f.lookUp(ctx, region, index, look)
-		if !session.Cached() || !o.rejected() {
+		if !o.rejected() || !session.Cached() {
 			return o
 		}
 		f.p.sessions.Drop(session)
+		if !again {
+			return o
+		}
 	}
 }
 
