@@ -102,7 +102,7 @@ func (a *awsTenant) wantVersions() {
 			for _, each := range objects {
 				object := each.(map[string]any)
 				ids = append(ids, fmt.Sprint(object["id"]))
-				if !regexp.MustCompile(`^([-0-9a-f]{36}|1)\+[0-9a-f]{8}$`).MatchString(fmt.Sprint(object["version"])) {
+				if !regexp.MustCompile(`^([-0-9a-f]{36}|1@[-0-9T:.]+Z)\+[0-9a-f]{8}$`).MatchString(fmt.Sprint(object["version"])) {
 					return fmt.Errorf("the version of %s is %s", object["id"], object["version"])
 				}
 			}
