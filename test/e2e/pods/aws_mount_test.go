@@ -106,8 +106,9 @@ func (a *awsTenant) wantVersions() {
 					return fmt.Errorf("the version of %s is %s", object["id"], object["version"])
 				}
 			}
-			if !slices.Contains(ids, "MySecret") || !slices.Contains(ids, "_my_parameter") {
-				return fmt.Errorf("the objects are %v", ids)
+			slices.Sort(ids)
+			if want := []string{"MySecret", "MySecretPassword", "MySecretUsername", "_my_parameter"}; !slices.Equal(ids, want) {
+				return fmt.Errorf("the objects are %v, want %v", ids, want)
 			}
 		}
 		return nil
