@@ -77,9 +77,9 @@ func (f *fetch) regionError(ctx context.Context, o outcome) error {
 	if e, ok := errors.AsType[*store.Error](o.err); ok {
 		return f.objectError(&found{object: f.spec.Objects[0], region: o.region, name: f.spec.Objects[0].Name(), err: e})
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(o.err, context.DeadlineExceeded) {
 		return &sdk.Error{
-			Reason: sdk.ReasonDeadlineExceeded, Err: ctx.Err(),
+			Reason: sdk.ReasonDeadlineExceeded, Err: o.err,
 			Message: fmt.Sprintf("%s: AWS did not answer in time: check that the provider's pods reach its endpoints", o.region),
 		}
 	}

@@ -2,7 +2,6 @@ package aws
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/postern-dev/postern/providers/aws/internal/identity"
@@ -12,7 +11,7 @@ import (
 )
 
 // failoverPatience is how long the first region may take before the failover
-// region is asked, too: one that hangs costs a pod no more than this.
+// region is asked: one that hangs costs a pod no more than this.
 const failoverPatience = 5 * time.Second
 
 // fetch is one call of Fetch.
@@ -65,12 +64,7 @@ func (f *fetch) run(ctx context.Context) (*sdk.Response, error) {
 // versions tells what a read would answer, from the first region. Where that
 // cannot be told, ok is false: reading says what is wrong.
 func (f *fetch) versions(ctx context.Context) (objects []sdk.ObjectVersion, ok bool) {
-	if len(f.spec.Regions) > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, failoverPatience)
-		defer cancel()
-	}
-	o := f.inRegion(ctx, 0, f.describe)
+	o := f.inFirst(ctx, f.describe)
 	if o.failure() != nil {
 		return nil, false
 	}
@@ -81,55 +75,26 @@ func (f *fetch) versions(ctx context.Context) (objects []sdk.ObjectVersion, ok b
 // failover region. What the first region refuses is refused: the other is not
 // asked for a way around it.
 func (f *fetch) read(ctx context.Context) (outcome, error) {
-	var reading sync.WaitGroup
-	defer reading.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	start := func(index int) <-chan outcome {
-		done := make(chan outcome, 1)
-		reading.Go(func() { done <- f.inRegion(ctx, index, f.readContents) })
-		return done
-	}
-	first := start(0)
-	if len(f.spec.Regions) == 1 {
-		return f.checked(ctx, <-first)
-	}
-	patience := time.NewTimer(failoverPatience)
-	defer patience.Stop()
-	select {
-	case o := <-first:
-		if o.allowsFailover() {
-			return f.either(ctx, o, <-start(1))
-		}
-		return f.checked(ctx, o)
-	case <-patience.C:
-	}
-	second := start(1)
-	select {
-	case o := <-first:
-		if o.allowsFailover() {
-			return f.either(ctx, o, <-second)
-		}
-		return f.checked(ctx, o)
-	case o := <-second:
-		if o.failure() == nil {
-			return o, nil
-		}
-		return f.either(ctx, <-first, o)
-	}
-}
-
-// either is the first region's outcome, unless that region does not work and the
-// second does. All objects are of one region.
-func (f *fetch) either(ctx context.Context, first, second outcome) (outcome, error) {
-	switch {
-	case !first.allowsFailover():
+	first := f.inFirst(ctx, f.readContents)
+	if len(f.spec.Regions) == 1 || !first.allowsFailover() {
 		return f.checked(ctx, first)
-	case second.failure() == nil:
-		return second, nil
-	default:
+	}
+	second := f.inRegion(ctx, 1, f.readContents)
+	if second.failure() != nil {
 		return outcome{}, f.bothFailed(ctx, first, second)
 	}
+	return second, nil
+}
+
+// inFirst looks all objects up in the first region. Where there is another one to
+// ask, it does not wait for longer than failoverPatience.
+func (f *fetch) inFirst(ctx context.Context, look lookup) outcome {
+	if len(f.spec.Regions) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, failoverPatience)
+		defer cancel()
+	}
+	return f.inRegion(ctx, 0, look)
 }
 
 // checked is an outcome that has everything, or the error that says what not.

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"context"
 	"errors"
 
 	"github.com/postern-dev/postern/providers/aws/internal/identity"
@@ -79,6 +80,9 @@ func (o outcome) allowsFailover() bool {
 }
 
 func allowsFailover(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
 	if e, ok := errors.AsType[*store.Error](err); ok {
 		return e.AllowsFailover()
 	}
