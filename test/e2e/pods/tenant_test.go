@@ -126,11 +126,12 @@ func (n *tenant) statuses(ctx context.Context) ([]string, error) {
 // pod returns a pod that does nothing, with a volume for each class, of the
 // class's name, at /secrets/<class>. It is not created yet.
 func (n *tenant) pod(name string, classes ...string) *corev1.Pod {
-	grace := int64(1)
+	grace, automount := int64(1), false // kubelet can be late with the token's volume, which is not what is tested
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: n.namespace},
 		Spec: corev1.PodSpec{
 			ServiceAccountName:            account,
+			AutomountServiceAccountToken:  &automount,
 			TerminationGracePeriodSeconds: &grace,
 			Containers:                    []corev1.Container{{Name: "app", Image: busybox, Command: []string{"sleep", "3600"}}},
 		},
