@@ -52,13 +52,13 @@ func (o *flow) run(ctx context.Context) (Result, error) {
 }
 
 // join waits for the flight of a key, and for another one as long as what that
-// brings is not for this pod. A login that is refused is tried once more: it was
-// with the token of another pod, which may be gone by now.
+// brings is not for this pod. A login that is refused is tried again: it was with
+// the token of another pod, which may be gone by now, and so may be the next. A
+// mount then has a call of its own; a refresh comes again by itself.
 func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 	inside, cancel := rpc.WithMargin(ctx, registry.Margin)
 	defer cancel()
-	refused := false
-	for {
+	for refusals := 0; ; {
 		work := &call{flow: o, key: k}
 		landing, err := o.fetcher.flights.Do(inside, k, work.run)
 		switch {
@@ -66,8 +66,11 @@ func (o *flow) join(ctx context.Context, k key.Key) (Result, error) {
 			o.span.AddEvent("the fetch that was joined ran out of time")
 		case isHurried(err) && !o.hurried():
 			o.span.AddEvent("the refresh that was joined does not wait for the store")
-		case landing.Joined && isLoginRefused(err) && !refused:
-			refused = true
+		case landing.Joined && isLoginRefused(err) && (refusals == 0 || !o.hurried()):
+			refusals++
+			if refusals > 1 {
+				k = k.ForVolume(o.req)
+			}
 			o.span.AddEvent("the pod whose fetch was joined could not log in")
 		case err != nil:
 			if !landing.Joined {

@@ -194,11 +194,21 @@ func TestSharing_PrivateNoMore(t *testing.T) {
 }
 
 // A pod that was deleted takes its token with it, but not the fetch of those who
-// had joined. A class that nobody may have is asked for twice, not by each pod.
+// had joined. A class that nobody may have is asked for by each pod that mounts.
 func TestSharing_LoginRefused(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []string{rpc.ReasonLoginFailed, rpc.ReasonTokenInvalid} {
-		for want, onlyDeleted := range map[string]bool{"": true, reason: false} {
+		for _, tt := range []struct {
+			want        string
+			onlyDeleted bool
+			refresh     bool
+			calls       int
+		}{
+			{"", true, false, 2},
+			{reason, false, false, 21},
+			{reason, false, true, 2},
+		} {
+			want, onlyDeleted := tt.want, tt.onlyDeleted
 			synctest.Test(t, func(t *testing.T) {
 				p := &scripted{latency: time.Second, onFetch: func(_ int, req *gatewayv1.FetchRequest) (*providerv1.FetchResponse, error) {
 					if onlyDeleted && req.GetPod().GetName() != "deleted" {
@@ -213,7 +223,9 @@ func TestSharing_LoginRefused(t *testing.T) {
 				var pods sync.WaitGroup
 				for i := range 20 {
 					pods.Go(func() {
-						if got := w.fetch(t.Context(), pod(fmt.Sprint(i))); reasonOf(got.err) != want {
+						req := pod(fmt.Sprint(i))
+						req.Refresh = tt.refresh
+						if got := w.fetch(t.Context(), req); reasonOf(got.err) != want {
 							t.Errorf("pod %d: %v, want %q", i, got.err, want)
 						}
 					})
@@ -222,7 +234,7 @@ func TestSharing_LoginRefused(t *testing.T) {
 				if err := <-leader; reasonOf(err) != reason {
 					t.Errorf("the deleted pod: %v", err)
 				}
-				w.wantCalls(t, 2)
+				w.wantCalls(t, tt.calls)
 			})
 		}
 	}

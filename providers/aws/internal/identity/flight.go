@@ -31,11 +31,11 @@ func (e *othersError) Error() string { return e.err.Error() }
 
 func (e *othersError) Unwrap() error { return e.err }
 
-// join returns the login on its way for an identity, or begins one. The caller
-// holds the mutex, and then waits.
-func (m *Manager) join(ctx context.Context, k key, use Use) *flight {
+// join returns the login on its way for an identity, or begins one, also if it is to
+// be the caller's own. The caller holds the mutex, and then waits.
+func (m *Manager) join(ctx context.Context, k key, use Use, own bool) *flight {
 	f, ok := m.flights[k]
-	if !ok {
+	if !ok || own {
 		// Values stay, for the trace; the end of the first caller does not end it.
 		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout+2*m.cfg.AgentTimeout)
 		f = &flight{token: use.Token, cancel: cancel, done: make(chan struct{})}

@@ -20,8 +20,8 @@ const renewalWait = 5 * time.Second
 //  1. A session serves one identity only, and is of a login with a token of this
 //     identity.
 //  2. At most one login is on its way for an identity that somebody waits for. A
-//     failure is given to those who wait for it, and not kept; but who joined
-//     hears of a refusal only if it meets a second login, too.
+//     failure is given to those who wait for it, and not kept; but nobody
+//     hears of a refusal that is not of its own token.
 //  3. The mutex is not held over a request.
 //  4. At most MaxSessions sessions are kept.
 type Manager struct {
@@ -54,14 +54,17 @@ func New(cfg Config) *Manager {
 //
 // A login is refused because of the token it was made with, or because of the
 // identity. Which it is cannot be told, and the pod whose token it was may be
-// gone by now. So others try once more with their own.
+// gone by now, and so may be the next. So others try once more, and then with
+// their own.
 func (m *Manager) Acquire(ctx context.Context, use Use) (Session, error) {
 	if err := use.check(); err != nil {
 		return Session{}, err
 	}
-	session, err := m.acquire(ctx, use)
-	if _, ok := errors.AsType[*othersError](err); ok {
-		session, err = m.acquire(ctx, use)
+	session, err := m.acquire(ctx, use, false)
+	for _, own := range []bool{false, true} {
+		if _, ok := errors.AsType[*othersError](err); ok {
+			session, err = m.acquire(ctx, use, own)
+		}
 	}
 	if others, ok := errors.AsType[*othersError](err); ok {
 		err = others.err
@@ -69,7 +72,7 @@ func (m *Manager) Acquire(ctx context.Context, use Use) (Session, error) {
 	return session, err
 }
 
-func (m *Manager) acquire(ctx context.Context, use Use) (Session, error) {
+func (m *Manager) acquire(ctx context.Context, use Use, own bool) (Session, error) {
 	k := keyOf(use)
 	m.mu.Lock()
 	old := m.grants[k]
@@ -78,7 +81,7 @@ func (m *Manager) acquire(ctx context.Context, use Use) (Session, error) {
 		m.mu.Unlock()
 		return Session{grant: old, cached: true}, nil
 	}
-	f := m.join(ctx, k, use)
+	f := m.join(ctx, k, use, own)
 	m.mu.Unlock()
 
 	waiting, cancel := ctx, func() {}

@@ -31,21 +31,25 @@ func (e *othersError) Error() string { return e.err.Error() }
 
 func (e *othersError) Unwrap() error { return e.err }
 
-// orOwn logs in, and once more if another pod's token was refused.
-func orOwn(login func() (*Grant, error)) (*Grant, error) {
-	grant, err := login()
-	if _, ok := errors.AsType[*othersError](err); ok {
-		return login()
+// orOwn logs in. Where another pod's token is refused it does so once more, and
+// then with its own token: of many pods that are gone one may follow the other.
+func orOwn(login func(own bool) (*Grant, error)) (*Grant, error) {
+	grant, err := login(false)
+	for _, own := range []bool{false, true} {
+		if _, ok := errors.AsType[*othersError](err); !ok {
+			break
+		}
+		grant, err = login(own)
 	}
 	return grant, err
 }
 
 // join waits for the flight in slot, which is one of e's, and begins one with
-// use if there is none. The mutex is held when it is called, and not when it
-// returns.
-func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use) (*Grant, error) {
+// use if there is none, or if it is to be its own. The mutex is held when it is
+// called, and not when it returns.
+func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use, own bool) (*Grant, error) {
 	f := *slot
-	joined := f != nil
+	joined := f != nil && !own
 	if !joined {
 		// Values stay, for the trace; the end of the first caller does not end it.
 		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)

@@ -73,7 +73,7 @@ func (m *Manager) relogin(ctx context.Context, e *entry, grant *Grant) time.Dura
 		m.mu.Unlock()
 		return m.retry(grant)
 	}
-	if _, err := m.join(ctx, e, &e.login, use); err != nil {
+	if _, err := m.join(ctx, e, &e.login, use, false); err != nil {
 		m.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot log in again, will try again", e.identity.failure(err)...)
 		return m.retry(grant)
 	}

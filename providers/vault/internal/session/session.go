@@ -42,8 +42,9 @@ type Config struct {
 //  1. An identity has at most one current grant, and a grant serves one
 //     identity only.
 //  2. At most one login and one trial are on their way for an identity. A
-//     failure is given to those who wait for it, and not kept; but who joined
-//     hears of a refusal only if it meets a second login, too.
+//     failure is given to those who wait for it, and not kept. But who is refused
+//     with tokens of others, twice, has a login of its own: nobody hears of a
+//     refusal that is not of its own token.
 //  3. The mutex is not held over a call to the store.
 //  4. A grant that stops being current is revoked, unless credentials hang on
 //     it which pods may still be using: then it is left to expire. Release
@@ -80,21 +81,21 @@ func New(cfg Config) *Manager {
 //
 // The caller has checked that use.JWT is valid and is the identity's.
 func (m *Manager) Acquire(ctx context.Context, use Use) (grant *Grant, cached bool, err error) {
-	grant, err = orOwn(func() (grant *Grant, err error) {
-		grant, cached, err = m.acquire(ctx, use)
+	grant, err = orOwn(func(own bool) (grant *Grant, err error) {
+		grant, cached, err = m.acquire(ctx, use, own)
 		return grant, err
 	})
 	return grant, cached, err
 }
 
-func (m *Manager) acquire(ctx context.Context, use Use) (grant *Grant, cached bool, err error) {
+func (m *Manager) acquire(ctx context.Context, use Use, own bool) (grant *Grant, cached bool, err error) {
 	m.mu.Lock()
 	e := m.enter(use)
 	if grant := e.grant; grant.usable(time.Now()) {
 		m.mu.Unlock()
 		return grant, true, nil
 	}
-	if grant, err = m.join(ctx, e, &e.login, use); err != nil {
+	if grant, err = m.join(ctx, e, &e.login, use, own); err != nil {
 		m.forget(e)
 	}
 	return grant, false, err
@@ -126,10 +127,10 @@ func (m *Manager) forget(e *entry) {
 // Until then old stays current: a policy that denies one pod something must not
 // end the session, and with it the credentials, of all others.
 func (m *Manager) Trial(ctx context.Context, old *Grant, use Use) (*Grant, error) {
-	return orOwn(func() (*Grant, error) { return m.trial(ctx, old, use) })
+	return orOwn(func(own bool) (*Grant, error) { return m.trial(ctx, old, use, own) })
 }
 
-func (m *Manager) trial(ctx context.Context, old *Grant, use Use) (*Grant, error) {
+func (m *Manager) trial(ctx context.Context, old *Grant, use Use, own bool) (*Grant, error) {
 	m.mu.Lock()
 	e := m.enter(use)
 	if current := e.grant; current != old && current.usable(time.Now()) {
@@ -137,7 +138,7 @@ func (m *Manager) trial(ctx context.Context, old *Grant, use Use) (*Grant, error
 		m.mu.Unlock()
 		return current, nil // another has been there before
 	}
-	return m.join(ctx, e, &e.trial, use)
+	return m.join(ctx, e, &e.trial, use, own)
 }
 
 // Settle ends a trial: better makes the grant the current one. One that is not

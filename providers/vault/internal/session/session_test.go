@@ -254,8 +254,34 @@ func TestAcquireOfPodThatIsGone(t *testing.T) {
 	}
 }
 
-// TestAcquireRefused: a role that nobody may have is asked for twice, not once
-// for each pod.
+// TestAcquireAmongPodsThatAreGone: however many follow one another.
+func TestAcquireAmongPodsThatAreGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemory()
+		s.takes = time.Second
+		s.gone = map[string]bool{}
+		m := start(t, s, nil)
+		var pods sync.WaitGroup
+		for i := range 20 {
+			s.gone[fmt.Sprintf("canary-jwt-%d", i)] = true
+			pods.Go(func() {
+				if _, _, err := m.Acquire(t.Context(), use(fmt.Sprint(i))); err != nil && !store.Refused(err) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		grant, _, err := m.Acquire(t.Context(), use("alive"))
+		if err != nil || !s.alive(grant) {
+			t.Errorf("the pod that is there: %v", err)
+		}
+		pods.Wait()
+	})
+}
+
+// TestAcquireRefused: a role that nobody may have is asked for with each pod's own
+// token, at last.
 func TestAcquireRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -271,8 +297,8 @@ func TestAcquireRefused(t *testing.T) {
 			})
 		}
 		pods.Wait()
-		if s.attempts != 2 || len(m.entries) != 0 {
-			t.Errorf("%d logins, %d identities kept; want 2 and 0", s.attempts, len(m.entries))
+		if s.attempts != 20 || len(m.entries) != 0 {
+			t.Errorf("%d logins, %d identities kept; want 20 and 0", s.attempts, len(m.entries))
 		}
 	})
 }
