@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/postern-dev/postern/providers/aws/internal/retryafter"
 )
 
 // maxClients bounds the regions whose clients are kept: there are fewer than that.
@@ -79,7 +81,7 @@ func stsError(err error, use Use) *Error {
 	e := &Error{Operation: OperationAssumeRole}
 	if answered, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		e.Status = answered.HTTPStatusCode()
-		e.RetryAfter = retryAfter(answered.Response.Header)
+		e.RetryAfter = retryafter.Of(answered.Response.Header)
 	}
 	api, refusal := errors.AsType[smithy.APIError](err)
 	refusal = refusal && api.ErrorCode() != unknownCode

@@ -240,21 +240,6 @@ func TestSTSAnswers(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		for value, want := range map[string]time.Duration{
-			"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "0": 0,
-			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat):  time.Minute,
-			time.Now().Add(-time.Minute).UTC().Format(http.TimeFormat): 0,
-		} {
-			if got := retryAfter(http.Header{"Retry-After": {value}}); got != want {
-				t.Errorf("%q: %s, want %s", value, got, want)
-			}
-		}
-	})
-}
-
 // TestSTSDoesNotAnswer: no connection, and none in time.
 func TestSTSDoesNotAnswer(t *testing.T) {
 	t.Parallel()

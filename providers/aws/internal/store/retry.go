@@ -3,13 +3,14 @@ package store
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/postern-dev/postern/providers/aws/internal/retryafter"
 )
 
 const (
@@ -106,12 +107,5 @@ func retryAfter(err error) time.Duration {
 	if ms, err := strconv.Atoi(header.Get("X-Amz-Retry-After")); err == nil && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
 	}
-	after := header.Get("Retry-After")
-	if s, err := strconv.Atoi(after); err == nil && s > 0 {
-		return time.Duration(s) * time.Second
-	}
-	if at, err := http.ParseTime(after); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
+	return retryafter.Of(header)
 }
