@@ -55,6 +55,7 @@ func (m *Manager) join(ctx context.Context, e *entry, slot **flight, use Use, ow
 		flightCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
 		f = &flight{cancel: cancel, done: make(chan struct{})}
 		*slot = f
+		e.flights++
 		go func() {
 			defer cancel()
 			grant, err := m.login(flightCtx, use)
@@ -95,15 +96,17 @@ func (m *Manager) wait(ctx context.Context, f *flight, slot **flight) (*Grant, e
 }
 
 // land ends a flight. A login's grant becomes the current one, a trial's waits
-// for Settle; one that nobody waits for any more is revoked.
+// for Settle; one that nobody waits for any more is revoked. The last that fails
+// takes the identity with it.
 func (m *Manager) land(e *entry, slot **flight, f *flight, grant *Grant, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer close(f.done)
 	if *slot == f {
 		*slot = nil
 	}
+	e.flights--
 	f.grant, f.err = grant, err
-	close(f.done)
 	switch {
 	case grant == nil:
 	case f.waiters == 0 || m.entries[e.identity] != e:
@@ -112,5 +115,8 @@ func (m *Manager) land(e *entry, slot **flight, f *flight, grant *Grant, err err
 		m.adopt(e, grant)
 	default:
 		grant.trials = f.waiters
+	}
+	if e.grant == nil && e.flights == 0 && m.entries[e.identity] == e {
+		m.remove(e) // nobody has been able to log in
 	}
 }

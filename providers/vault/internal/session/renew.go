@@ -43,7 +43,7 @@ func (m *Manager) renew(ctx context.Context, e *entry) time.Duration {
 
 // wanted reports whether a mounted volume uses the session.
 func (m *Manager) wanted(e *entry) bool {
-	if e.login != nil || e.trial != nil {
+	if e.flights > 0 {
 		return true
 	}
 	mounted := false

@@ -61,8 +61,10 @@ type Manager struct {
 // entry is what is kept for an identity.
 type entry struct {
 	identity     Identity
-	grant        *Grant // nil before the first login
-	login, trial *flight
+	grant        *Grant  // nil before the first login
+	login, trial *flight // which others may join
+	// flights counts those on their way: with logins of their own, there can be more.
+	flights int
 	// jwt is the one that lives longest of those seen.
 	jwt       sdk.SecretString
 	jwtExpiry time.Time
@@ -95,9 +97,7 @@ func (m *Manager) acquire(ctx context.Context, use Use, own bool) (grant *Grant,
 		m.mu.Unlock()
 		return grant, true, nil
 	}
-	if grant, err = m.join(ctx, e, &e.login, use, own); err != nil {
-		m.forget(e)
-	}
+	grant, err = m.join(ctx, e, &e.login, use, own)
 	return grant, false, err
 }
 
@@ -110,15 +110,6 @@ func (m *Manager) Current(id Identity) (*Grant, bool) {
 		return nil, false
 	}
 	return e.grant, true
-}
-
-// forget removes an identity that has not been able to log in.
-func (m *Manager) forget(e *entry) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.entries[e.identity] == e && e.grant == nil && e.login == nil && e.trial == nil {
-		m.remove(e)
-	}
 }
 
 // Trial logs in once more, because the store refuses a request with old. The
@@ -179,7 +170,7 @@ func (m *Manager) Release(ctx context.Context, volumeID string) {
 			continue
 		}
 		delete(e.volumes, volumeID)
-		if len(e.volumes) == 0 && e.login == nil && e.trial == nil {
+		if len(e.volumes) == 0 && e.flights == 0 {
 			m.remove(e)
 			if e.grant != nil {
 				last = append(last, e.grant)
@@ -245,7 +236,7 @@ func (m *Manager) makeRoom() {
 	}
 	var victim *entry
 	for _, e := range m.entries {
-		if e.login == nil && e.trial == nil && (victim == nil || before(e, victim)) {
+		if e.flights == 0 && (victim == nil || before(e, victim)) {
 			victim = e
 		}
 	}
@@ -262,7 +253,7 @@ func before(a, b *entry) bool {
 }
 
 func (m *Manager) dropUnused(e *entry) {
-	if len(e.volumes) == 0 && e.login == nil && e.trial == nil {
+	if len(e.volumes) == 0 && e.flights == 0 {
 		m.drop(e)
 	}
 }

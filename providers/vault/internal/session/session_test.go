@@ -260,11 +260,13 @@ func TestAcquireAmongPodsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemory()
 		s.takes = time.Second
-		s.gone = map[string]bool{}
+		s.gone = make(map[string]bool)
+		for i := range 20 {
+			s.gone[fmt.Sprintf("canary-jwt-%d", i)] = true
+		}
 		m := start(t, s, nil)
 		var pods sync.WaitGroup
 		for i := range 20 {
-			s.gone[fmt.Sprintf("canary-jwt-%d", i)] = true
 			pods.Go(func() {
 				if _, _, err := m.Acquire(t.Context(), use(fmt.Sprint(i))); err != nil && !store.Refused(err) {
 					t.Error(err)
