@@ -1,27 +1,15 @@
 package aws
 
 import (
-	"bytes"
-	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/postern-dev/postern/providers/sdk/providertest"
 )
 
 // doubleEnv names the test double of AWS, test/cmd/postern-aws.
@@ -88,37 +76,22 @@ type double struct {
 	PodIdentity  string `json:"podIdentity"`
 	PodIdentity6 string `json:"podIdentity6"`
 
-	client  *http.Client
-	command *exec.Cmd
-	key     *rsa.PrivateKey
+	server *providertest.Server
+	issuer *providertest.Issuer
 }
 
 func startDouble(binary string) (*double, error) {
-	dir, err := os.MkdirTemp("", "postern-aws-")
+	tokens, err := providertest.NewIssuer(issuer)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // what is left is a file of addresses
-	ready := filepath.Join(dir, "ready.json")
-	command := exec.Command(binary, "--ready-file", ready, "--pod-identity6", loopback6())
-	command.Stderr = os.Stderr
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a test times out
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
-	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, err
-	}
-	d := &double{client: &http.Client{Timeout: time.Minute}, command: command, key: key}
-	if err := d.await(ready); err != nil {
-		_ = command.Process.Kill()
-		_ = command.Wait()
+	d := &double{issuer: tokens}
+	if d.server, err = providertest.StartServer(binary, []string{"--pod-identity6", loopback6()}, d); err != nil {
 		return nil, err
 	}
 	return d, d.apply(map[string]any{
 		"issuers": []any{map[string]any{
-			"url": issuer, "audiences": []string{audienceSTS}, "podIdentity": true, "jwks": d.keys(),
+			"url": issuer, "audiences": []string{audienceSTS}, "podIdentity": true, "jwks": d.issuer.JWKS(),
 		}},
 		"users": []any{map[string]any{
 			"name": "admin", "accessKeyId": adminKey, "secretAccessKey": adminSecret,
@@ -138,17 +111,6 @@ func loopback6() string {
 	return "[::1]:0"
 }
 
-// await waits for the addresses.
-func (d *double) await(file string) error {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		if data, err := os.ReadFile(file); err == nil && json.Unmarshal(data, d) == nil {
-			return nil
-		}
-		<-time.After(20 * time.Millisecond) // it cannot be waited for otherwise
-	}
-	return fmt.Errorf("%s does not get ready", d.command.Path)
-}
-
 // stop ends it. What broke AWS' service models is an error.
 func (d *double) stop() error {
 	var found struct {
@@ -158,9 +120,7 @@ func (d *double) stop() error {
 	if err == nil && len(found.Violations) > 0 {
 		err = fmt.Errorf("requests or answers that break AWS' service models: %v", found.Violations)
 	}
-	_ = d.command.Process.Kill()
-	_ = d.command.Wait()
-	d.client.CloseIdleConnections()
+	d.server.Stop()
 	return err
 }
 
@@ -169,57 +129,8 @@ func (d *double) apply(document map[string]any) error {
 }
 
 func (d *double) control(method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	if in == nil {
-		body = nil
-	}
-	req, err := http.NewRequestWithContext(context.Background(), method, d.Control+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	resp, err := d.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s (%w)", method, path, resp.Status, data, err)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(data, out)
+	return d.server.Call(method, d.Control+path, in, out)
 }
-
-// keys are the issuer's, as a JSON Web Key Set.
-func (d *double) keys() map[string]any {
-	return map[string]any{"keys": []any{map[string]any{
-		"kty": "RSA", "kid": "1", "alg": "RS256", "use": "sig",
-		"n": base64URL(d.key.N.Bytes()), "e": base64URL(big.NewInt(int64(d.key.E)).Bytes()),
-	}}}
-}
-
-// jwt signs claims as Kubernetes does.
-func (d *double) jwt(t *testing.T, claims map[string]any) string {
-	t.Helper()
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed := base64URL([]byte(`{"alg":"RS256","kid":"1"}`)) + "." + base64URL(payload)
-	digest := sha256.Sum256([]byte(signed))
-	signature, err := rsa.SignPKCS1v15(nil, d.key, crypto.SHA256, digest[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signed + "." + base64URL(signature)
-}
-
-func base64URL(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
 // policy is a policy document.
 func policy(statements ...map[string]any) map[string]any {

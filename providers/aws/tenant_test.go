@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
@@ -138,17 +137,9 @@ func (n *tenant) request(objects string) *sdk.Request {
 func (n *tenant) tokens(changed map[string]any) sdk.Tokens {
 	n.t.Helper()
 	var tokens sdk.Tokens
+	pod := sdk.Pod{Namespace: n.name, Name: "web-1", UID: "uid-1", ServiceAccount: sdk.ServiceAccount{Name: "web"}}
 	for _, audience := range []string{audienceSTS, audiencePodIdentity} {
-		claims := map[string]any{
-			"iss": issuer, "sub": "system:serviceaccount:" + n.name + ":web", "aud": []string{audience},
-			"iat": time.Now().Unix(), "nbf": time.Now().Add(-time.Minute).Unix(), "exp": time.Now().Add(time.Hour).Unix(),
-			"kubernetes.io": map[string]any{
-				"namespace": n.name, "pod": map[string]any{"name": "web-1", "uid": "uid-1"},
-				"serviceaccount": map[string]any{"name": "web", "uid": "uid-web"},
-			},
-		}
-		maps.Copy(claims, changed)
-		tokens = append(tokens, sdk.Token{Audience: audience, Token: sdk.NewSecretString(n.jwt(n.t, claims))})
+		tokens = append(tokens, n.issuer.Token(pod, audience, changed))
 	}
 	return tokens
 }
