@@ -54,8 +54,9 @@
 // The pod in a Request is the one whose tokens come with it. A provider shows
 // the store that pod's identity and not its own. It may keep what is costly to
 // make, such as a login, but only under a key that holds all that the store
-// was shown. Contents need not be kept: the gateway keeps answers, for whom
-// [Response.Sharing] allows and as long as FreshFor says. A provider that says
+// was shown; package credentials does that. Contents need not be kept: the
+// gateway keeps answers, for whom [Response.Sharing] allows and as long as
+// FreshFor says. A provider that says
 // nothing has its answers given once, to the pod that asked.
 //
 // # Secrets

@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"github.com/postern-dev/postern/providers/aws/internal/params"
-	"github.com/postern-dev/postern/providers/aws/internal/retryafter"
 	"github.com/postern-dev/postern/providers/sdk"
 )
 
@@ -192,7 +191,7 @@ var agentText = regexp.MustCompile(`\(([A-Za-z]+)\): (.*?)(?:, fault: \w+)?$`)
 // the same protocol, JSON.
 func agentRefusal(resp *http.Response, body []byte, token sdk.SecretString) *Error {
 	e := &Error{
-		Operation: OperationPodIdentity, Status: resp.StatusCode, RetryAfter: retryafter.Of(resp.Header),
+		Operation: OperationPodIdentity, Status: resp.StatusCode, RetryAfter: sdk.RetryAfter(resp.Header),
 		Message: said(string(body), token),
 	}
 	var answer struct{ Code, Message string }

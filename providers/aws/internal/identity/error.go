@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -102,7 +101,7 @@ func refused(err error) bool {
 // passing reports whether a later login may succeed.
 func passing(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (e.Kind == Throttled || e.Kind == Unavailable) || errors.Is(err, context.DeadlineExceeded)
+	return ok && (e.Kind == Throttled || e.Kind == Unavailable)
 }
 
 // kindOf tells what an answer means that is no success.

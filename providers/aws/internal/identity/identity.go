@@ -91,6 +91,14 @@ func keyOf(u Use) key {
 	return k
 }
 
+// use is a wish for credentials of the identity, by a token of a pod that has it.
+func (k key) use(token sdk.SecretString) Use {
+	return Use{
+		Subject:     Subject{Namespace: k.namespace, ServiceAccount: k.serviceAccount},
+		PodIdentity: k.podIdentity, AddressType: k.addressType, RoleARN: k.role, Region: k.region, Token: token,
+	}
+}
+
 func (k key) String() string {
 	who := fmt.Sprintf("service account %s/%s", k.namespace, k.serviceAccount)
 	if k.podIdentity {
@@ -111,13 +119,10 @@ type Config struct {
 	// AgentTimeout bounds one request to the agent; zero: DefaultAgentTimeout.
 	AgentTimeout time.Duration
 	// MaxSessions bounds the identities kept, the one not used for longest goes;
-	// zero: DefaultMaxSessions.
+	// zero: credentials.DefaultMax.
 	MaxSessions int
 	Logger      *slog.Logger
 }
-
-// DefaultMaxSessions is more identities than the pods of a node have.
-const DefaultMaxSessions = 1000
 
 // source gives credentials for a token. Its errors are of type *Error.
 type source interface {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,31 +21,6 @@ import (
 
 // pass lets time pass.
 func pass(d time.Duration) { <-time.After(d) }
-
-func TestAcquireCoalesces(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := service()
-		s.takes = time.Second
-		m := manager(s, nil)
-		var pods sync.WaitGroup
-		for i := range 20 {
-			pods.Go(func() {
-				got, err := m.Acquire(t.Context(), irsa(fmt.Sprint(i)))
-				if err != nil || got.Cached() || keyID(t, got) != "canary-id-1" {
-					t.Errorf("%v, cached %v, error %v", got, got.Cached(), err)
-				}
-			})
-		}
-		pods.Wait()
-		if s.count() != 1 {
-			t.Errorf("%d logins, want 1", s.count())
-		}
-		if later := session(t, m, irsa("later")); !later.Cached() || keyID(t, later) != "canary-id-1" {
-			t.Error("a later pod does not get the same")
-		}
-	})
-}
 
 // TestNotShared: whatever makes another identity makes another login; what does
 // not, does not.
@@ -92,75 +66,32 @@ func TestNotShared(t *testing.T) {
 	}
 }
 
-// TestMargin: credentials are kept until five minutes before their end, or until
-// the last tenth of a short life.
-func TestMargin(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ life, margin time.Duration }{
-		{time.Hour, 5 * time.Minute},
-		{12 * time.Hour, 5 * time.Minute},
-		{50 * time.Minute, 5 * time.Minute},
-		{15 * time.Minute, 90 * time.Second},
-		{time.Minute, 6 * time.Second},
-	} {
-		t.Run(test.life.String(), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				s := &transport{answer: func(number int, _ asked) answer {
-					return answer{status: http.StatusOK, body: issued(number, test.life)}
-				}}
-				m := manager(s, nil)
-				session(t, m, irsa("a"))
-				pass(test.life - test.margin - time.Second)
-				if got := session(t, m, irsa("a")); !got.Cached() || keyID(t, got) != "canary-id-1" {
-					t.Error("not kept until the margin")
-				}
-				pass(time.Second)
-				if got := session(t, m, irsa("a")); got.Cached() || keyID(t, got) != "canary-id-2" {
-					t.Error("used in the margin")
-				}
-				if s.count() != 2 {
-					t.Errorf("%d logins, want 2", s.count())
-				}
-			})
-		})
-	}
-}
-
-// TestMaxSessions: the one that was not used for longest goes.
-func TestMaxSessions(t *testing.T) {
+// TestSessions: credentials serve until shortly before their end, and as long as
+// there is room.
+func TestSessions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		account := func(name string) Use {
-			u := irsa("a")
-			u.Subject.ServiceAccount = name
-			return u
-		}
-		m := manager(service(), func(c *Config) { c.MaxSessions = 3 })
-		for _, name := range []string{"a", "b", "c", "a", "d"} {
-			session(t, m, account(name))
-		}
-		if len(m.grants) != 3 {
-			t.Errorf("%d sessions are kept", len(m.grants))
-		}
-		for _, name := range []string{"a", "c", "d"} {
-			if !session(t, m, account(name)).Cached() {
-				t.Errorf("%s is not kept", name)
+		m := manager(service(), func(c *Config) { c.MaxSessions = 1 })
+		wants := func(use Use, id string, cached bool) {
+			t.Helper()
+			if got := session(t, m, use); keyID(t, got) != id || got.Cached() != cached {
+				t.Errorf("%s, cached %v; want %s, %v", keyID(t, got), got.Cached(), id, cached)
 			}
 		}
-		if session(t, m, account("b")).Cached() {
-			t.Error("b is kept")
-		}
+		wants(irsa("a"), "canary-id-1", false)
+		pass(55*time.Minute - time.Second)
+		wants(irsa("b"), "canary-id-1", true)
+		pass(time.Second)
+		wants(irsa("a"), "canary-id-2", false)
+		other := irsa("a")
+		other.Subject.ServiceAccount = "other"
+		wants(other, "canary-id-3", false)
+		wants(irsa("a"), "canary-id-4", false)
 		byDefault := manager(service(), nil)
-		session(t, byDefault, account("a"))
-		session(t, byDefault, account("b"))
-		if !session(t, byDefault, account("a")).Cached() {
+		session(t, byDefault, irsa("a"))
+		session(t, byDefault, other)
+		if !session(t, byDefault, irsa("a")).Cached() {
 			t.Error("two sessions are too many by default")
-		}
-		pass(2 * time.Hour)
-		session(t, m, account("e"))
-		if len(m.grants) != 1 {
-			t.Errorf("%d sessions are kept after all but one have expired", len(m.grants))
 		}
 	})
 }
@@ -169,8 +100,7 @@ func TestMaxSessions(t *testing.T) {
 func TestDrop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := service()
-		m := manager(s, nil)
+		m := manager(service(), nil)
 		m.Drop(Session{})
 		first := session(t, m, irsa("a"))
 		also := session(t, m, irsa("b"))
@@ -183,53 +113,95 @@ func TestDrop(t *testing.T) {
 		if got := session(t, m, irsa("b")); !got.Cached() || keyID(t, got) != keyID(t, second) {
 			t.Error("the newer session was dropped with the older")
 		}
-		if s.count() != 2 {
-			t.Errorf("%d logins, want 2", s.count())
-		}
 	})
 }
 
-// TestOutageInTheMargin: credentials that are still good serve on while there are
+// TestFailuresInTheMargin: credentials that are still good serve on while AWS has
 // no others, but not against a refusal.
-func TestOutageInTheMargin(t *testing.T) {
+func TestFailuresInTheMargin(t *testing.T) {
+	t.Parallel()
+	for code, test := range map[string]struct {
+		status int
+		goesOn bool
+	}{
+		"ServiceUnavailable":    {http.StatusServiceUnavailable, true},
+		"Throttling":            {http.StatusBadRequest, true},
+		"IDPCommunicationError": {http.StatusBadRequest, true},
+		"AccessDenied":          {http.StatusForbidden, false},
+		"ExpiredTokenException": {http.StatusBadRequest, false},
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				s := service()
+				m := manager(s, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+				session(t, m, irsa("a"))
+				pass(56 * time.Minute)
+				s.become(always(test.status, refusal(code, "no")), 0)
+				got, err := m.Acquire(t.Context(), irsa("a"))
+				if (err == nil) != test.goesOn || err == nil && (!got.Cached() || keyID(t, got) != "canary-id-1") {
+					t.Errorf("%v, error %v; want to go on: %v", got, err, test.goesOn)
+				}
+				if err != nil && failure(t, err).Code != code {
+					t.Errorf("error %v, want %s", err, code)
+				}
+				pass(time.Minute) // the SDK may be about to try once more
+				if text := log.String(); strings.Contains(text, "canary") || strings.Contains(text, "role="+testRole) != test.goesOn {
+					t.Errorf("log:\n%s", text)
+				}
+			})
+		})
+	}
+}
+
+// TestOthersRefusal: a refusal of the token with which another pod logged in is no
+// answer to a pod. All other failures are.
+func TestOthersRefusal(t *testing.T) {
+	t.Parallel()
+	for code, others := range map[string]bool{
+		"InvalidIdentityToken": true, "ExpiredTokenException": true, "AccessDenied": true,
+		"IDPCommunicationError": false, "Throttling": false,
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &transport{takes: time.Second, answer: func(number int, one asked) answer {
+					if one.form.Get("WebIdentityToken") == "canary-jwt-leader" {
+						return answer{status: http.StatusBadRequest, body: refusal(code, "no")}
+					}
+					return answer{status: http.StatusOK, body: issued(number, time.Hour)}
+				}}
+				m := manager(s, nil)
+				led := make(chan error, 1)
+				go func() { _, err := m.Acquire(t.Context(), irsa("leader")); led <- err }()
+				synctest.Wait()
+				_, err := m.Acquire(t.Context(), irsa("b"))
+				if (err == nil) != others || err != nil && failure(t, err).Code != code {
+					t.Errorf("who joined: %v", err)
+				}
+				if e := failure(t, <-led); e.Code != code {
+					t.Errorf("who led: %v", e)
+				}
+			})
+		})
+	}
+}
+
+// TestNobodyWaits: a request that nobody waits for any more ends.
+func TestNobodyWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
 		s := service()
-		m := manager(s, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-		session(t, m, irsa("a"))
-		pass(56 * time.Minute)
-
-		s.become(always(http.StatusServiceUnavailable, ""), 0)
-		if got := session(t, m, irsa("a")); !got.Cached() || keyID(t, got) != "canary-id-1" {
-			t.Error("not those that are still good")
-		}
-		if !strings.Contains(log.String(), "will go on with those that expire soon") || strings.Contains(log.String(), "canary") {
-			t.Errorf("log:\n%s", log.String())
-		}
-
-		s.become(always(http.StatusServiceUnavailable, ""), time.Hour)
-		start := time.Now()
-		if got := session(t, m, irsa("a")); !got.Cached() || time.Since(start) != renewalWait {
-			t.Errorf("cached %v, after %s", got.Cached(), time.Since(start))
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		s.takes = time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := m.Acquire(ctx, irsa("a")); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v of one who left", err)
+		if _, err := manager(s, nil).Acquire(ctx, irsa("a")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
 		}
-
-		s.become(always(http.StatusForbidden, refusal("AccessDenied", "no")), 0)
-		_, err := m.Acquire(t.Context(), irsa("a"))
-		if e := failure(t, err); e.Kind != Denied {
-			t.Errorf("error %v, want the refusal", err)
-		}
-
-		s.become(always(http.StatusServiceUnavailable, ""), 0)
-		pass(3*time.Minute + 31*time.Second) // the last seconds are no use
-		_, err = m.Acquire(t.Context(), irsa("a"))
-		if e := failure(t, err); e.Kind != Unavailable {
-			t.Errorf("error %v, want Unavailable", err)
+		synctest.Wait()
+		if s.cut != 1 {
+			t.Errorf("%d requests cut, want 1", s.cut)
 		}
 	})
 }
@@ -249,7 +221,7 @@ func TestNothingLeaks(t *testing.T) {
 		use := irsa("a")
 		got := session(t, m, use)
 		synctest.Wait() // a mutex is printed, too
-		printed := prints(t, got, &got, got.Provider(), *got.grant, use, &use, m, m.flights, m.grants)
+		printed := prints(t, got, &got, got.Provider(), *got.grant, use, &use, m, m.sessions)
 		logger.Info("x", "session", got, "provider", got.Provider(), "use", use)
 		if text := log.String() + printed; strings.Contains(text, "canary") {
 			t.Errorf("a secret shows up in:\n%s", text)

@@ -11,54 +11,38 @@ import (
 	"github.com/postern-dev/postern/providers/sdk"
 )
 
-const (
-	// maxMargin is how long before their end credentials are replaced; those with
-	// a short life have a margin of a tenth of it.
-	maxMargin = 5 * time.Minute
-	// lastUse is how long before their end credentials are not used any more, as
-	// a part of the margin: a fetch that begins now has to end before.
-	lastUse = 10
-)
-
 // sourceName says in the SDK's own texts where credentials are from.
 const sourceName = "PosternPodToken"
 
-// grant is one set of credentials. It does not change, but for used, which the
-// Manager's mutex guards.
+// grant is one set of credentials. It does not change.
 type grant struct {
 	key                            key
 	accessKeyID, secretKey, secret sdk.SecretString
 	account                        string
 	expires                        time.Time
-	margin                         time.Duration
-	used                           uint64
 }
 
 // newGrant checks that credentials can be used. Its errors hold nothing of them.
 func newGrant(k key, c aws.Credentials, now time.Time) (*grant, error) {
-	life := c.Expires.Sub(now)
 	switch {
 	case c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "":
 		return nil, errors.New("the answer holds no credentials")
 	case c.Expires.IsZero():
 		return nil, errors.New("the answer does not say when the credentials expire")
-	case life <= 0:
+	case !now.Before(c.Expires):
 		return nil, fmt.Errorf("the credentials have expired when they arrive, at %s: check the node's clock",
 			c.Expires.UTC().Format(time.RFC3339))
 	}
 	return &grant{
-		key: k, account: c.AccountID, expires: c.Expires, margin: min(maxMargin, life/10),
+		key: k, account: c.AccountID, expires: c.Expires,
 		accessKeyID: sdk.NewSecretString(c.AccessKeyID),
 		secretKey:   sdk.NewSecretString(c.SecretAccessKey),
 		secret:      sdk.NewSecretString(c.SessionToken),
 	}, nil
 }
 
-// fresh reports whether credentials are good for longer than the margin.
-func (g *grant) fresh(now time.Time) bool { return g != nil && g.expires.Sub(now) > g.margin }
-
-// lasts reports whether they are good for a fetch that begins now.
-func (g *grant) lasts(now time.Time) bool { return g != nil && g.expires.Sub(now) > g.margin/lastUse }
+// Expires is when the credentials end.
+func (g *grant) Expires() time.Time { return g.expires }
 
 // Session is credentials of one identity.
 type Session struct {

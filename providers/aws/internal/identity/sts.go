@@ -13,7 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/postern-dev/postern/providers/aws/internal/retryafter"
+	"github.com/postern-dev/postern/providers/sdk"
 )
 
 // maxClients bounds the regions whose clients are kept: there are fewer than that.
@@ -81,7 +81,7 @@ func stsError(err error, use Use) *Error {
 	e := &Error{Operation: OperationAssumeRole}
 	if answered, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		e.Status = answered.HTTPStatusCode()
-		e.RetryAfter = retryafter.Of(answered.Response.Header)
+		e.RetryAfter = sdk.RetryAfter(answered.Response.Header)
 	}
 	api, refusal := errors.AsType[smithy.APIError](err)
 	refusal = refusal && api.ErrorCode() != unknownCode

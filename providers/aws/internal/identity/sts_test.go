@@ -113,7 +113,7 @@ func TestOwnIdentityIsNotUsed(t *testing.T) {
 			t.Errorf("the process' own identity is in a request: %s", text)
 		}
 	}
-	if own := newTokenService(m.cfg.AWS).client("eu-west-1").Options().Credentials; own != nil {
+	if own := m.sts.(*tokenService).client("eu-west-1").Options().Credentials; own != nil {
 		t.Errorf("STS' client has credentials: %T", own)
 	}
 	s.become(service().answer, 0)
@@ -334,7 +334,7 @@ func TestSessionName(t *testing.T) {
 // TestRegionsAreBounded: regions are what classes say.
 func TestRegionsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := newTokenService(manager(service(), nil).cfg.AWS)
+	s := manager(service(), nil).sts.(*tokenService)
 	kept := s.client("eu-west-1")
 	if s.client("eu-west-1") != kept {
 		t.Error("a region's client is not kept")

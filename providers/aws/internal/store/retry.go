@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/postern-dev/postern/providers/aws/internal/retryafter"
+	"github.com/postern-dev/postern/providers/sdk"
 )
 
 const (
@@ -107,5 +107,5 @@ func retryAfter(err error) time.Duration {
 	if ms, err := strconv.Atoi(header.Get("X-Amz-Retry-After")); err == nil && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
 	}
-	return retryafter.Of(header)
+	return sdk.RetryAfter(header)
 }

@@ -1,13 +1,15 @@
-package retryafter
+package sdk_test
 
 import (
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/postern-dev/postern/providers/sdk"
 )
 
-func TestOf(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for value, want := range map[string]time.Duration{
@@ -15,7 +17,7 @@ func TestOf(t *testing.T) {
 			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat):  time.Minute,
 			time.Now().Add(-time.Minute).UTC().Format(http.TimeFormat): 0,
 		} {
-			if got := Of(http.Header{"Retry-After": {value}}); got != want {
+			if got := sdk.RetryAfter(http.Header{"Retry-After": {value}}); got != want {
 				t.Errorf("%q: %s, want %s", value, got, want)
 			}
 		}
