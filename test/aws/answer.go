@@ -87,7 +87,7 @@ func (s *Server) note(e *exchange, status int, failure *api.Error) {
 	if failure != nil {
 		q.Code = failure.Code
 	}
-	s.record.request(q)
+	s.record.Request(q)
 	s.cfg.Logger.Debug("request", slog.String("service", q.Service), slog.String("operation", q.Operation),
 		slog.String("region", q.Region), slog.String("role", q.Role), slog.String("code", q.Code))
 }

@@ -28,7 +28,7 @@ func TestErrorsThatAreNotAWSAreViolations(t *testing.T) {
 		}
 		e := &exchange{service: control.SecretsManager, operation: "GetSecretValue", model: s.models[control.SecretsManager]}
 		s.checkAnswer(e, nil, &api.Error{Status: http.StatusBadRequest, Code: code, Message: "m"})
-		if diff := cmp.Diff(want, s.record.allViolations()); diff != "" {
+		if diff := cmp.Diff(want, s.record.Violations()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", code, diff)
 		}
 	}

@@ -9,21 +9,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/postern-dev/postern/test/aws/control"
 	"github.com/postern-dev/postern/test/aws/iam"
 	"github.com/postern-dev/postern/test/aws/models"
+	"github.com/postern-dev/postern/test/aws/oidc"
 	"github.com/postern-dev/postern/test/aws/podidentity"
 	"github.com/postern-dev/postern/test/aws/secretsmanager"
 	"github.com/postern-dev/postern/test/aws/ssm"
 	"github.com/postern-dev/postern/test/aws/sts"
-	"github.com/postern-dev/postern/test/aws/token"
+	"github.com/postern-dev/postern/test/double"
 )
 
 const (
@@ -33,7 +31,7 @@ const (
 )
 
 // Off is the address of what is not wanted.
-const Off = "off"
+const Off = double.Off
 
 // Config is what a Server may be told. The zero value is a server on free ports.
 type Config struct {
@@ -61,17 +59,16 @@ type Server struct {
 	cfg       Config
 	models    map[string]*models.Model
 	directory *iam.Directory
-	verifier  *token.Verifier
+	verifier  *oidc.Providers
 	secrets   *secretsmanager.Service
 	params    *ssm.Service
 	sts       *sts.Service
 	upstream  *sts.Upstream
 	agent     *podidentity.Agent
-	faults    *faults
-	record    *record
+	faults    *double.Faults[control.Fault]
+	record    record
 
-	servers []*http.Server
-	serving sync.WaitGroup
+	servers *double.Servers
 }
 
 // Start starts one. It listens when Start returns.
@@ -94,13 +91,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		if l.address == Off {
 			continue
 		}
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", l.address)
+		address, err := s.servers.Listen(ctx, l.address, l.handler)
 		if err != nil {
 			s.Close()
-			return nil, fmt.Errorf("listen at %s: %w", l.address, err)
+			return nil, err
 		}
-		*l.to = "http://" + listener.Addr().String() + l.path
-		s.serve(listener, l.handler)
+		*l.to = "http://" + address + l.path
 	}
 	return s, nil
 }
@@ -116,8 +112,8 @@ func assemble(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, models: map[string]*models.Model{},
-		directory: iam.NewDirectory(cfg.Partition, cfg.Now), verifier: token.NewVerifier(cfg.Now),
-		faults: newFaults(), record: newRecord(),
+		directory: iam.NewDirectory(cfg.Partition, cfg.Now), verifier: oidc.New(cfg.Now),
+		faults: newFaults(), record: newRecord(), servers: double.NewServers(cfg.Logger),
 	}
 	for _, service := range []string{control.SecretsManager, control.SSM, control.STS} {
 		var err error
@@ -143,19 +139,10 @@ func assemble(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) serve(listener net.Listener, handler http.Handler) {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn)}
-	s.servers = append(s.servers, server)
-	s.serving.Go(func() { _ = server.Serve(listener) }) // ErrServerClosed
-}
-
 // Close ends it at once, and lets go what hangs.
 func (s *Server) Close() {
-	for _, server := range s.servers {
-		_ = server.Close()
-	}
-	s.serving.Wait()
-	s.faults.clear()
+	s.servers.Close()
+	s.faults.Clear()
 	s.verifier.Close()
 	if s.upstream != nil {
 		s.upstream.Close()

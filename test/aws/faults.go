@@ -5,26 +5,18 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 
 	"github.com/postern-dev/postern/test/aws/api"
 	"github.com/postern-dev/postern/test/aws/control"
+	"github.com/postern-dev/postern/test/double"
 )
 
-// faults are what goes wrong.
-//
-// Invariants:
-//  1. Each request takes one fault at most: the first that matches it.
-//  2. What hangs waits for ended, which is closed when the faults are deleted.
-type faults struct {
-	mu    sync.Mutex
-	list  []*control.Fault
-	ended chan struct{}
+// newFaults returns none yet.
+func newFaults() *double.Faults[control.Fault] {
+	return double.NewFaults(func(f *control.Fault) double.Limits { return double.Limits{After: &f.After, Count: &f.Count} })
 }
 
-func newFaults() *faults { return &faults{ended: make(chan struct{})} }
-
-func (f *faults) add(fault control.Fault) error {
+func (s *Server) addFault(fault control.Fault) error {
 	kinds := []string{
 		control.Throttle, control.ErrorAnswer, control.Unavailable, control.UnknownOperation,
 		control.Hang, control.Close, control.Garbage, control.Latency,
@@ -37,51 +29,20 @@ func (f *faults) add(fault control.Fault) error {
 	case fault.Item != "" && fault.Kind != control.ErrorAnswer:
 		return errors.New("fault: an item's fault is of kind error")
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list = append(f.list, &fault)
+	s.faults.Add(fault)
 	return nil
 }
 
-func (f *faults) clear() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list = nil
-	close(f.ended)
-	f.ended = make(chan struct{})
-}
-
-// take returns the fault of a request, or of an item of it.
-func (f *faults) take(e *exchange, item string) (fault control.Fault, ended <-chan struct{}, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i, candidate := range f.list {
-		if candidate.Item != item || !matches(candidate, e) {
-			continue
-		}
-		if candidate.After > 0 {
-			candidate.After--
-			continue
-		}
-		if candidate.Count == 1 {
-			f.list = slices.Delete(f.list, i, i+1)
-		} else if candidate.Count > 1 {
-			candidate.Count--
-		}
-		return *candidate, f.ended, true
-	}
-	return control.Fault{}, nil, false
-}
-
-func matches(f *control.Fault, e *exchange) bool {
+// matches tells whether a fault is for a request, or for an item of it.
+func matches(f *control.Fault, e *exchange, item string) bool {
 	is := func(want, got string) bool { return want == "" || want == got }
-	return is(f.Service, e.service) && is(f.Operation, e.operation) && is(f.Region, e.region) && is(f.Role, e.role)
+	return f.Item == item && is(f.Service, e.service) && is(f.Operation, e.operation) && is(f.Region, e.region) && is(f.Role, e.role)
 }
 
 // failing returns the error that an item of a batch gets.
-func (f *faults) failing(e *exchange) func(string) *api.Error {
+func (s *Server) failing(e *exchange) func(string) *api.Error {
 	return func(item string) *api.Error {
-		fault, _, ok := f.take(e, item)
+		fault, _, ok := s.faults.Take(func(f *control.Fault) bool { return matches(f, e, item) })
 		if !ok {
 			return nil
 		}

@@ -166,7 +166,7 @@ func (s *Server) answer(ctx context.Context, e *exchange) (api.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	call := api.Call{Operation: e.operation, Region: e.region, Caller: caller, Input: input, Failing: s.faults.failing(e)}
+	call := api.Call{Operation: e.operation, Region: e.region, Caller: caller, Input: input, Failing: s.failing(e)}
 	if e.service == control.SSM {
 		return s.params.Serve(call)
 	}

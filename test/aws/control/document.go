@@ -3,10 +3,11 @@
 package control
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/postern-dev/postern/test/double"
 )
 
 // Document is what POST /apply takes. Everything in it is put in this order.
@@ -25,9 +26,7 @@ type Document struct {
 // ReadDocument reads one strictly: a member that it does not know is an error.
 func ReadDocument(contents []byte) (Document, error) {
 	var d Document
-	decoder := json.NewDecoder(bytes.NewReader(contents))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&d); err != nil {
+	if err := double.Decode(contents, &d); err != nil {
 		return Document{}, fmt.Errorf("read the document: %w", err)
 	}
 	return d, nil
@@ -157,28 +156,18 @@ type Fault struct {
 
 // Kinds of faults.
 const (
-	Throttle         = "throttle"
-	ErrorAnswer      = "error"
-	Unavailable      = "unavailable"
+	Throttle         = double.Throttle
+	ErrorAnswer      = double.ErrorAnswer
+	Unavailable      = double.Unavailable
 	UnknownOperation = "unknown-operation"
-	Hang             = "hang"
-	Close            = "close"
-	Garbage          = "garbage"
-	Latency          = "latency"
+	Hang             = double.Hang
+	Close            = double.Close
+	Garbage          = double.Garbage
+	Latency          = double.Latency
 )
 
 // Duration is a time.Duration that is written as Go writes it.
-type Duration time.Duration
-
-// MarshalText writes it.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText reads it.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	*d = Duration(parsed)
-	return err
-}
+type Duration = double.Duration
 
 // Services, as calls and faults name them.
 const (

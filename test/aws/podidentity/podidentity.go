@@ -13,7 +13,8 @@ import (
 	"github.com/postern-dev/postern/test/aws/api"
 	"github.com/postern-dev/postern/test/aws/control"
 	"github.com/postern-dev/postern/test/aws/iam"
-	"github.com/postern-dev/postern/test/aws/token"
+	"github.com/postern-dev/postern/test/aws/oidc"
+	"github.com/postern-dev/postern/test/token"
 )
 
 // Path of the credentials.
@@ -35,11 +36,11 @@ const (
 // Agent answers pods.
 type Agent struct {
 	directory *iam.Directory
-	verifier  *token.Verifier
+	verifier  *oidc.Providers
 }
 
 // New returns an agent.
-func New(directory *iam.Directory, verifier *token.Verifier) *Agent {
+func New(directory *iam.Directory, verifier *oidc.Providers) *Agent {
 	return &Agent{directory: directory, verifier: verifier}
 }
 

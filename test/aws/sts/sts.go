@@ -14,7 +14,8 @@ import (
 	"github.com/postern-dev/postern/test/aws/api"
 	"github.com/postern-dev/postern/test/aws/control"
 	"github.com/postern-dev/postern/test/aws/iam"
-	"github.com/postern-dev/postern/test/aws/token"
+	"github.com/postern-dev/postern/test/aws/oidc"
+	"github.com/postern-dev/postern/test/token"
 )
 
 // defaultLifetime is how long a session lasts if the request does not say.
@@ -24,7 +25,7 @@ const defaultLifetime = time.Hour
 type Config struct {
 	Partition string
 	Directory *iam.Directory
-	Verifier  *token.Verifier
+	Verifier  *oidc.Providers
 	// Upstream verifies the tokens if it is set.
 	Upstream *Upstream
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/postern-dev/postern/test/aws/control"
-	"github.com/postern-dev/postern/test/aws/token"
+	"github.com/postern-dev/postern/test/token"
 )
 
 const (

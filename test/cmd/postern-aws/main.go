@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,12 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/postern-dev/postern/test/aws"
 	"github.com/postern-dev/postern/test/aws/control"
+	"github.com/postern-dev/postern/test/double"
 )
 
 func main() {
@@ -31,10 +29,10 @@ func main() {
 
 // options are the flags.
 type options struct {
-	cfg                             aws.Config
-	issuer, jwks, caFile, tokenFile string
-	seedFile, readyFile             string
-	debug                           bool
+	cfg                 aws.Config
+	issuer              double.IssuerFlags
+	seedFile, readyFile string
+	debug               bool
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -49,10 +47,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.cfg.Partition, "partition", "", "`partition` of ARNs (aws)")
 	flags.StringVar(&o.cfg.STSUpstream, "sts-upstream", "", "`URL` of a MinIO that verifies web identity tokens")
 	flags.StringVar(&o.cfg.STSUpstreamRole, "sts-upstream-role", "", "MinIO's own role `ARN`")
-	flags.StringVar(&o.issuer, "issuer", "", "`URL` of an OIDC issuer to trust")
-	flags.StringVar(&o.jwks, "issuer-jwks", "", "`URL or file` of its keys")
-	flags.StringVar(&o.caFile, "issuer-ca", "", "`file` of certificates to trust it by")
-	flags.StringVar(&o.tokenFile, "issuer-token-file", "", "`file` of a bearer token to read its keys with")
+	o.issuer.Add(flags)
 	flags.StringVar(&o.seedFile, "seed", "", "`file` with a document for POST /apply")
 	flags.StringVar(&o.readyFile, "ready-file", "", "`file` to write the addresses to")
 	flags.BoolVar(&o.debug, "debug", false, "log each request")
@@ -70,12 +65,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.issuer != "" {
-		issuer, err := o.readIssuer()
-		if err != nil {
-			return err
-		}
-		o.cfg.Issuers = []control.Issuer{issuer}
+	issuer, ok, err := o.issuer.Read()
+	if err != nil {
+		return err
+	}
+	if ok {
+		o.cfg.Issuers = []control.Issuer{{
+			URL: issuer.URL, JWKS: issuer.JWKS, JWKSURL: issuer.JWKSURL, CAPEM: issuer.CAPEM, BearerToken: issuer.BearerToken,
+		}}
 	}
 	if o.debug {
 		o.cfg.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -88,38 +85,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := o.seed(server); err != nil {
 		return err
 	}
-	if err := o.ready(server.Addresses, stdout); err != nil {
+	if err := double.Ready(server.Addresses, o.readyFile, stdout); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
-}
-
-func (o options) readIssuer() (control.Issuer, error) {
-	issuer := control.Issuer{URL: o.issuer}
-	for _, file := range []struct {
-		name string
-		to   *string
-	}{{o.caFile, &issuer.CAPEM}, {o.tokenFile, &issuer.BearerToken}} {
-		if file.name == "" {
-			continue
-		}
-		contents, err := os.ReadFile(file.name)
-		if err != nil {
-			return control.Issuer{}, fmt.Errorf("read about the issuer: %w", err)
-		}
-		*file.to = strings.TrimSpace(string(contents))
-	}
-	if strings.HasPrefix(o.jwks, "http://") || strings.HasPrefix(o.jwks, "https://") {
-		issuer.JWKSURL = o.jwks
-	} else if o.jwks != "" {
-		keys, err := os.ReadFile(o.jwks)
-		if err != nil {
-			return control.Issuer{}, fmt.Errorf("read the issuer's keys: %w", err)
-		}
-		issuer.JWKS = keys
-	}
-	return issuer, nil
 }
 
 func (o options) seed(server *aws.Server) error {
@@ -138,23 +108,4 @@ func (o options) seed(server *aws.Server) error {
 		return fmt.Errorf("seed %s: %w", o.seedFile, err)
 	}
 	return nil
-}
-
-// ready tells where it listens. The file is there as a whole or not at all.
-func (o options) ready(addresses control.Addresses, stdout io.Writer) error {
-	line, err := json.Marshal(addresses)
-	if err != nil {
-		return err
-	}
-	if o.readyFile != "" {
-		temporary := filepath.Join(filepath.Dir(o.readyFile), "."+filepath.Base(o.readyFile)+".tmp")
-		if err := os.WriteFile(temporary, line, 0o644); err != nil {
-			return fmt.Errorf("write the ready file: %w", err)
-		}
-		if err := os.Rename(temporary, o.readyFile); err != nil {
-			return fmt.Errorf("write the ready file: %w", err)
-		}
-	}
-	_, err = fmt.Fprintf(stdout, "%s\n", line)
-	return err
 }

@@ -82,32 +82,6 @@ func TestAddressesAndSeed(t *testing.T) {
 	}
 }
 
-func TestIssuer(t *testing.T) {
-	t.Parallel()
-	ca, token := write(t, "ca.pem", "certificate\n"), write(t, "token", "bearer\n")
-	keys := write(t, "keys.json", `{"keys":[]}`)
-	for name, test := range map[string]struct {
-		args []string
-		want control.Issuer
-	}{
-		"discovery": {[]string{"--issuer", "https://i", "--issuer-ca", ca, "--issuer-token-file", token}, control.Issuer{URL: "https://i", CAPEM: "certificate", BearerToken: "bearer"}},
-		"URL":       {[]string{"--issuer", "https://i", "--issuer-jwks", "https://j"}, control.Issuer{URL: "https://i", JWKSURL: "https://j"}},
-		"file":      {[]string{"--issuer", "https://i", "--issuer-jwks", keys}, control.Issuer{URL: "https://i", JWKS: json.RawMessage(`{"keys":[]}`)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o, err := parse(test.args, io.Discard)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := o.readIssuer()
-			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
-				t.Errorf("%v (-want +got):\n%s", err, diff)
-			}
-		})
-	}
-}
-
 func TestArgumentsThatAreWrong(t *testing.T) {
 	t.Parallel()
 	absent := filepath.Join(t.TempDir(), "absent")

@@ -11,14 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"time"
 
-	"github.com/postern-dev/postern/release/images"
+	"github.com/postern-dev/postern/test/incluster"
 	"github.com/postern-dev/postern/test/openbao"
 )
 
@@ -32,34 +28,10 @@ const ImageName = "local/openbao:1"
 var manifests string
 
 // Cluster is what it runs in.
-type Cluster interface {
-	// Command runs a program in the cluster's network, with kubectl set up.
-	Command(ctx context.Context, name string, args ...string) *exec.Cmd
-	// Dial connects as a process of the node does.
-	Dial(ctx context.Context, network, address string) (net.Conn, error)
-}
+type Cluster = incluster.Cluster
 
 // Image writes an image of the binary bao to a tarball.
-func Image(bao, tarball string) error {
-	_, err := images.Archive{
-		Names: []string{ImageName},
-		Images: []images.Image{{
-			Platform: "linux/" + runtime.GOARCH,
-			Layers: []images.Layer{{
-				Files: []images.File{
-					{Path: "/bao", Source: bao},
-					{Path: "/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777},
-				},
-				Fast: true,
-			}},
-			Entrypoint: []string{"/bao"},
-		}},
-	}.Write(tarball)
-	if err != nil {
-		return fmt.Errorf("make the image of OpenBao: %w", err)
-	}
-	return nil
-}
+func Image(bao, tarball string) error { return incluster.Image(ImageName, tarball, bao) }
 
 // Server is a running OpenBao and a client of it.
 type Server struct {
@@ -78,21 +50,20 @@ func Deploy(ctx context.Context, cluster Cluster) (*Server, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	fill := strings.NewReplacer("${IMAGE}", ImageName, "${SEAL_KEY}", hex.EncodeToString(key))
-	apply := cluster.Command(ctx, "kubectl", "apply", "-f", "-")
-	apply.Stdin = strings.NewReader(fill.Replace(manifests))
-	if _, err := output(apply); err != nil {
-		return nil, fmt.Errorf("apply the manifests of OpenBao: %w", err)
+	w := workload(cluster)
+	if err := w.Apply(ctx, fill.Replace(manifests)); err != nil {
+		return nil, err
 	}
 	s := &Server{}
 	if err := s.Ready(ctx, cluster); err != nil {
 		return nil, err
 	}
-	ip, err := output(cluster.Command(ctx, "kubectl", "-n", "openbao", "get", "service", "openbao", "-o", "jsonpath={.spec.clusterIP}"))
+	ip, err := w.IP(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look up the address of OpenBao: %w", err)
+		return nil, err
 	}
 	s.ClusterAddress = "http://" + net.JoinHostPort(ip, "8200")
-	s.Client = openbao.NewClient(s.ClusterAddress, "").Via(&http.Transport{DialContext: cluster.Dial, DisableKeepAlives: true})
+	s.Client = openbao.NewClient(s.ClusterAddress, "").Via(w.Transport())
 	if err := s.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up OpenBao: %w", err)
 	}
@@ -100,13 +71,10 @@ func Deploy(ctx context.Context, cluster Cluster) (*Server, error) {
 }
 
 // Ready waits until the Deployment is, again after the node was restarted.
-func (*Server) Ready(ctx context.Context, cluster Cluster) error {
-	_, err := output(cluster.Command(ctx, "kubectl", "-n", "openbao", "rollout", "status", "deployment/openbao", "--timeout=90s"))
-	if err == nil {
-		return nil
-	}
-	pods, more := output(cluster.Command(context.WithoutCancel(ctx), "kubectl", "-n", "openbao", "describe", "pods"))
-	return errors.Join(fmt.Errorf("wait for OpenBao: %w; its pods:\n%s", err, pods), more)
+func (*Server) Ready(ctx context.Context, cluster Cluster) error { return workload(cluster).Ready(ctx) }
+
+func workload(cluster Cluster) incluster.Workload {
+	return incluster.Workload{Cluster: cluster, Name: "openbao", What: "OpenBao"}
 }
 
 func (s *Server) setUp(ctx context.Context) error {
@@ -135,12 +103,4 @@ func (s *Server) setUp(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
-}
-
-func output(cmd *exec.Cmd) (string, error) {
-	out, err := cmd.Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
-	}
-	return strings.TrimSpace(string(out)), err
 }

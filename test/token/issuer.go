@@ -15,9 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/postern-dev/postern/test/aws/control"
-	"github.com/postern-dev/postern/test/aws/iam"
 )
 
 const (
@@ -25,22 +22,32 @@ const (
 	maxDocument  = 1 << 20
 )
 
+// Issuer is where an issuer of tokens publishes its keys.
+type Issuer struct {
+	// URL is the issuer's, as tokens have it in iss.
+	URL string `json:"url"`
+	// JWKS are its keys; else they are read from JWKSURL or, by discovery, from URL.
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	JWKSURL string          `json:"jwksUrl,omitempty"`
+	// CAPEM are the certificates to trust it by; "" is the system's.
+	CAPEM string `json:"caPem,omitempty"`
+	// BearerToken is sent where the keys are read.
+	BearerToken string `json:"bearerToken,omitempty"`
+}
+
 // issuer is one whose keys are read when they are needed, and once more when a
 // token names a key that is not among them.
 type issuer struct {
-	cfg    control.Issuer
+	cfg    Issuer
 	client *http.Client
 
 	mu   sync.Mutex
 	keys map[string]*rsa.PublicKey // by key id
 }
 
-func newIssuer(cfg control.Issuer) (*issuer, error) {
+func newIssuer(cfg Issuer) (*issuer, error) {
 	if cfg.URL == "" {
 		return nil, errors.New("an issuer needs a url")
-	}
-	if len(cfg.Audiences) == 0 {
-		cfg.Audiences = []string{iam.STSAudience}
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	if cfg.CAPEM != "" {

@@ -12,15 +12,13 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/postern-dev/postern/test/aws/control"
-	"github.com/postern-dev/postern/test/aws/token"
+	"github.com/postern-dev/postern/test/token"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,7 +74,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	key, other := newKey(t), newKey(t)
 	v := token.NewVerifier(now)
-	if err := v.Put(control.Issuer{URL: url, JWKS: keySet(map[string]*rsa.PrivateKey{"one": key})}); err != nil {
+	if err := v.Put(token.Issuer{URL: url, JWKS: keySet(map[string]*rsa.PrivateKey{"one": key})}); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
@@ -150,7 +148,7 @@ func TestNewKeysAreReadWhenATokenNamesThem(t *testing.T) {
 	p := publish(t, keySet(map[string]*rsa.PrivateKey{"one": one}))
 	v := token.NewVerifier(now)
 	t.Cleanup(v.Close)
-	if err := v.Put(control.Issuer{URL: p.URL}); err != nil {
+	if err := v.Put(token.Issuer{URL: p.URL}); err != nil {
 		t.Fatal(err)
 	}
 	verify := func(key *rsa.PrivateKey, id string) error {
@@ -193,7 +191,7 @@ func TestIssuersThatCannotBeRead(t *testing.T) {
 			change(p)
 			v := token.NewVerifier(now)
 			t.Cleanup(v.Close)
-			if err := v.Put(control.Issuer{URL: p.URL}); err != nil {
+			if err := v.Put(token.Issuer{URL: p.URL}); err != nil {
 				t.Fatal(err)
 			}
 			_, err := v.Verify(t.Context(), sign(t, key, header, map[string]any{"iss": p.URL}), []string{"a"})
@@ -201,33 +199,5 @@ func TestIssuersThatCannotBeRead(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-	}
-}
-
-func TestIssuers(t *testing.T) {
-	t.Parallel()
-	v := token.NewVerifier(now)
-	if got := v.PodIdentityIssuer(); got != "" {
-		t.Errorf("with no issuer, the agent's is %q", got)
-	}
-	put := func(i control.Issuer) {
-		t.Helper()
-		if err := v.Put(i); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(control.Issuer{URL: "https://one"})
-	put(control.Issuer{URL: "https://two", Audiences: []string{"x"}})
-	if got := v.PodIdentityIssuer(); got != "https://one" {
-		t.Errorf("the agent's issuer is %q, want the first", got)
-	}
-	put(control.Issuer{URL: "https://two", Audiences: []string{"y"}, PodIdentity: true})
-	if got := v.PodIdentityIssuer(); got != "https://two" {
-		t.Errorf("the agent's issuer is %q, want the one that says so", got)
-	}
-	for url, want := range map[string][]string{"https://one": {"sts.amazonaws.com"}, "https://two": {"y"}, "https://three": nil} {
-		if got, ok := v.Audiences(url); !slices.Equal(got, want) || ok != (want != nil) {
-			t.Errorf("Audiences(%s) = %q, %t, want %q", url, got, ok, want)
-		}
 	}
 }

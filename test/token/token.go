@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/postern-dev/postern/test/aws/control"
 )
 
 // Why a token is refused.
@@ -94,7 +92,7 @@ type Verifier struct {
 func NewVerifier(now func() time.Time) *Verifier { return &Verifier{now: now} }
 
 // Put adds an issuer, or replaces the one of the same URL.
-func (v *Verifier) Put(i control.Issuer) error {
+func (v *Verifier) Put(i Issuer) error {
 	added, err := newIssuer(i)
 	if err != nil {
 		return err
@@ -104,28 +102,6 @@ func (v *Verifier) Put(i control.Issuer) error {
 	v.issuers = slices.DeleteFunc(v.issuers, func(other *issuer) bool { return other.cfg.URL == i.URL })
 	v.issuers = append(v.issuers, added)
 	return nil
-}
-
-// Audiences returns the client ids of an issuer, as IAM's OIDC provider has them.
-func (v *Verifier) Audiences(url string) ([]string, bool) {
-	i, ok := v.find(func(i *issuer) bool { return i.cfg.URL == url })
-	if !ok {
-		return nil, false
-	}
-	return i.cfg.Audiences, true
-}
-
-// PodIdentityIssuer returns the URL of the issuer whose tokens the Pod Identity
-// agent takes.
-func (v *Verifier) PodIdentityIssuer() string {
-	i, ok := v.find(func(i *issuer) bool { return i.cfg.PodIdentity })
-	if !ok {
-		i, ok = v.find(func(*issuer) bool { return true })
-	}
-	if !ok {
-		return ""
-	}
-	return i.cfg.URL
 }
 
 func (v *Verifier) find(is func(*issuer) bool) (*issuer, bool) {
@@ -183,6 +159,18 @@ func decode(part string, v any) error {
 // Verify returns what a token says if its issuer is trusted and signed it, if it
 // is for one of the audiences, and valid now.
 func (v *Verifier) Verify(ctx context.Context, raw string, audiences []string) (Claims, error) {
+	claims, err := v.Authenticate(ctx, raw)
+	if err != nil {
+		return claims, err
+	}
+	if _, ok := claims.Matches(audiences); !ok {
+		return claims, fmt.Errorf("%w: %q", ErrAudience, claims.Audience)
+	}
+	return claims, v.Current(claims)
+}
+
+// Authenticate returns what a token says if its issuer is trusted and signed it.
+func (v *Verifier) Authenticate(ctx context.Context, raw string) (Claims, error) {
 	h, claims, err := split(raw)
 	if err != nil {
 		return Claims{}, err
@@ -195,23 +183,23 @@ func (v *Verifier) Verify(ctx context.Context, raw string, audiences []string) (
 	if err != nil {
 		return claims, err
 	}
-	if err := checkSignature(raw, h, key); err != nil {
-		return claims, err
-	}
-	_, ok = claims.Matches(audiences)
-	now := v.now()
-	switch {
-	case !ok:
-		return claims, fmt.Errorf("%w: %q", ErrAudience, claims.Audience)
-	case now.Unix() >= claims.Expiry:
-		return claims, Expired(now, claims)
-	case now.Unix() < claims.NotBefore:
-		return claims, ErrEarly
-	}
-	return claims, nil
+	return claims, checkSignature(raw, h, key)
 }
 
-// Expired is the error of a token that is too old, in AWS' words.
+// Current tells whether a token is valid now.
+func (v *Verifier) Current(claims Claims) error {
+	now := v.now()
+	switch {
+	case now.Unix() >= claims.Expiry:
+		return Expired(now, claims)
+	case now.Unix() < claims.NotBefore:
+		return ErrEarly
+	default:
+		return nil
+	}
+}
+
+// Expired is the error of a token that is too old.
 func Expired(now time.Time, c Claims) error {
 	return fmt.Errorf("%w: current date/time %d must be before the expiration date/time %d", ErrExpired, now.Unix(), c.Expiry)
 }
