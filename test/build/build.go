@@ -156,13 +156,14 @@ func (b *Builder) Programs(ctx context.Context, name string, packages ...string)
 	return b.tree(ctx, name, packages, []string{"grpcnotrace"})
 }
 
-// Double builds the test double of AWS and returns the program's path.
-func (b *Builder) Double(ctx context.Context) (string, error) {
-	dir, err := b.Programs(ctx, "aws", "./test/cmd/postern-aws")
+// Double builds the test double of a cloud, aws or azure, and returns the
+// program's path.
+func (b *Builder) Double(ctx context.Context, cloud string) (string, error) {
+	dir, err := b.Programs(ctx, cloud, "./test/cmd/postern-"+cloud)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, "postern-aws"), nil
+	return filepath.Join(dir, "postern-"+cloud), nil
 }
 
 // tree builds packages of the workspace into a directory of their own.

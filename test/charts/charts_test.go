@@ -35,6 +35,19 @@ provider-aws:
   maxSessions: 10
   env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
   networkPolicy: {to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
+provider-azure:
+  enabled: true
+  azure:
+    cloudName: AzureStackCloud
+    cloudEnvironments: {stack.json: {name: AzureStackCloud}}
+    objectVersionHistoryInclusive: true
+    tokenProxy: {url: "https://kubernetes.default.svc.cluster.local", sniName: abc.ests.aks}
+    managedIdentity: {namespaces: [shop, bank]}
+  constructPEMChain: false
+  writeCertAndKeyInSeparateFiles: true
+  maxSessions: 10
+  env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+  networkPolicy: {ports: [443, 3128], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 provider-file:
   enabled: true
   files: {shop: {password: s3cret}}
@@ -55,6 +68,7 @@ provider-vault:
 // allProviders is an installation with nothing but the providers turned on.
 const allProviders = `
 provider-aws: {enabled: true}
+provider-azure: {enabled: true}
 provider-file: {enabled: true}
 provider-vault: {enabled: true}
 `

@@ -30,6 +30,7 @@ func describe(c corev1.Container) string {
 func TestCSIDriver(t *testing.T) {
 	t.Parallel()
 	const vault, aws = `{"audience":"vault"}`, `{"audience":"sts.amazonaws.com"},{"audience":"pods.eks.amazonaws.com"}`
+	const azure = `{"audience":"api://AzureADTokenExchange"},{"audience":"api://AKSIdentityBinding"}`
 	for name, test := range map[string]struct {
 		values, version string
 		tokens          string
@@ -39,6 +40,8 @@ func TestCSIDriver(t *testing.T) {
 		"vault":             {"provider-vault: {enabled: true}", "1.35.0", vault, true},
 		"aws":               {"provider-aws: {enabled: true}", "1.35.0", aws, true},
 		"aws and vault":     {"{provider-aws: {enabled: true}, provider-vault: {enabled: true}}", "1.35.0", aws + "," + vault, true},
+		"azure":             {"provider-azure: {enabled: true}", "1.35.0", azure, true},
+		"all":               {allProviders, "1.35.0", aws + "," + azure + "," + vault, true},
 		"file wants none":   {"provider-file: {enabled: true}", "1.35.0", "", false},
 		"old cluster":       {"provider-vault: {enabled: true}", "1.34.9", vault, false},
 		"vendor's version":  {"provider-vault: {enabled: true}", "v1.35.2-gke.100", vault, true},
@@ -131,6 +134,7 @@ func TestImages(t *testing.T) {
 		"driver/liveness-probe":         theirs + "livenessprobe:v2.18.0",
 		"gateway/gateway":               ours + "gateway:" + versions["gateway"],
 		"provider-aws/provider-aws":     ours + "provider-aws:" + versions["provider-aws"],
+		"provider-azure/provider-azure": ours + "provider-azure:" + versions["provider-azure"],
 		"provider-file/provider-file":   ours + "provider-file:" + versions["provider-file"],
 		"provider-vault/provider-vault": ours + "provider-vault:" + versions["provider-vault"],
 	}
@@ -229,22 +233,26 @@ func TestNetworkPolicies(t *testing.T) {
 		egress map[string][]string
 	}{
 		"default": {allProviders, map[string][]string{
-			"gateway": nil, "provider-aws": {"53", "53", "443", "80"}, "provider-file": nil, "provider-vault": {"53", "53", "443", "8200"},
+			"gateway": nil, "provider-aws": {"53", "53", "443", "80"}, "provider-azure": {"53", "53", "443"},
+			"provider-file": nil, "provider-vault": {"53", "53", "443", "8200"},
 		}},
 		"traces and a port": {
 			allProviders + "global: {otlp: {endpoint: 'http://collector:4318'}}",
 			map[string][]string{
 				"gateway": {"53", "53", "4318"}, "provider-file": {"53", "53", "4318"},
 				"provider-aws":   {"53", "53", "4318", "443", "80"},
+				"provider-azure": {"53", "53", "4318", "443"},
 				"provider-vault": {"53", "53", "4318", "443", "8200"},
 			},
 		},
 		"other ports": {
 			`{provider-file: {enabled: true}, provider-vault: {enabled: true, networkPolicy: {ports: []}, vault: {address: 'https://vault'}},
 			provider-aws: {enabled: true, networkPolicy: {ports: [], podIdentityAgent: []}, aws: {endpointUrls: {sts: 'https://sts', ssm: 'http://ssm:8080'}}},
+			provider-azure: {enabled: true, networkPolicy: {ports: [3128, 443]}, azure: {tokenProxy: {url: 'https://proxy:8443/'}}},
 			global: {otlp: {endpoint: collector, protocol: grpc}}}`,
 			map[string][]string{
-				"gateway": {"53", "53", "4317"}, "provider-aws": {"53", "53", "4317", "8080", "443"},
+				"gateway": {"53", "53", "4317"}, "provider-azure": {"53", "53", "4317", "3128", "443", "8443"},
+				"provider-aws":  {"53", "53", "4317", "8080", "443"},
 				"provider-file": {"53", "53", "4317"}, "provider-vault": {"53", "53", "4317", "443"},
 			},
 		},

@@ -146,6 +146,7 @@ func TestHostPaths(t *testing.T) {
 		}, legacy...),
 		"gateway":        append([]string{"/run/postern/gateway", "/run/postern/providers"}, legacy...),
 		"provider-aws":   {"/run/postern/providers/aws"},
+		"provider-azure": {"/run/postern/providers/azure"},
 		"provider-file":  {"/run/postern/providers/file"},
 		"provider-vault": {"/run/postern/providers/vault"},
 	}

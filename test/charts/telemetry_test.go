@@ -85,7 +85,8 @@ func TestAlerts(t *testing.T) {
 	if alerts == 0 {
 		t.Error("there are no alerts")
 	}
-	if monitors := objects.Kind("ServiceMonitor"); len(monitors) != 5 {
-		t.Errorf("ServiceMonitors: %d, want one for each part", len(monitors))
+	parts := len(umbrella(t).Providers()) + 2 // and driver and gateway
+	if monitors := objects.Kind("ServiceMonitor"); len(monitors) != parts {
+		t.Errorf("ServiceMonitors: %d, want one for each of %d parts", len(monitors), parts)
 	}
 }

@@ -33,6 +33,10 @@ func TestUpgradeTouchesOnly(t *testing.T) {
 			allProviders, "provider-aws: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-provider-aws"},
 		},
+		"azure's tag": {
+			allProviders, "provider-azure: {image: {tag: v9}}",
+			[]string{"DaemonSet postern-provider-azure"},
+		},
 		"gateway's tag": {
 			allProviders, "gateway: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-gateway"},
@@ -127,6 +131,7 @@ func TestRollout(t *testing.T) {
 		"driver":         {"", "1", "system-node-critical", everywhere},
 		"gateway":        {"1", "0", "system-node-critical", everywhere},
 		"provider-aws":   {"1", "0", "system-cluster-critical", nil},
+		"provider-azure": {"1", "0", "system-cluster-critical", nil},
 		"provider-file":  {"1", "0", "system-cluster-critical", nil},
 		"provider-vault": {"1", "0", "system-cluster-critical", nil},
 	}

@@ -72,6 +72,35 @@ func TestValueErrors(t *testing.T) {
 			"provider-aws.aws: set useFipsEndpoint or endpointUrls.ssm, not both",
 		},
 		{
+			"provider-azure: {enabled: true, azure: {cloud: AzureChinaCloud}}",
+			"provider-azure: - at '/azure': additional properties 'cloud' not allowed",
+		},
+		{
+			"provider-azure: {enabled: true, constructPEMChain: sometimes}",
+			"provider-azure: - at '/constructPEMChain': got string, want boolean",
+		},
+		{
+			"provider-azure: {enabled: true, azure: {managedIdentity: {namespaces: shop}}}",
+			"provider-azure: - at '/azure/managedIdentity/namespaces': got string, want array",
+		},
+		{
+			"provider-azure: {enabled: true, azure: {cloudEnvironments: {stack.json: '{}'}}}",
+			"provider-azure: - at '/azure/cloudEnvironments/stack.json': got string, want object",
+		},
+		{
+			"provider-azure: {enabled: true, azure: {cloudEnvironments: {../stack.json: {name: AzureStackCloud}}}}",
+			`provider-azure.azure.cloudEnvironments: "../stack.json" is no name of a file that ends in .json`,
+		},
+		{
+			"provider-azure: {enabled: true, azure: {cloudEnvironments: {stack: {name: AzureStackCloud}}}}",
+			`provider-azure.azure.cloudEnvironments: "stack" is no name of a file that ends in .json`,
+		},
+		// Names of the Azure provider's own chart whose features are not here.
+		{
+			"provider-azure: {enabled: true, linux: {image: {tag: v1}}}",
+			"provider-azure: - at '': additional properties 'linux' not allowed",
+		},
+		{
 			"provider-file: {enabled: true, resources: {limit: {}}}",
 			"provider-file: - at '/resources': additional properties 'limit' not allowed",
 		},

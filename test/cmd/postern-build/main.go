@@ -1,5 +1,5 @@
 // Postern-build builds what the tests run: the daemons, the third-party servers
-// that they talk to, and the double of AWS. With --print it says on stdout where
+// that they talk to, and the doubles of clouds. With --print it says on stdout where
 // each is.
 package main
 
@@ -58,11 +58,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, path := range daemons {
 		add(filepath.Base(path), path)
 	}
-	double, err := builder.Double(ctx)
-	if err != nil {
-		return err
+	for _, cloud := range []string{"aws", "azure"} {
+		double, err := builder.Double(ctx, cloud)
+		if err != nil {
+			return err
+		}
+		add(cloud, double)
 	}
-	add("aws", double)
 	if *printPaths {
 		for _, name := range names {
 			if _, err := fmt.Fprintf(stdout, "%s=%s\n", name, paths[name]); err != nil {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	azurecluster "github.com/postern-dev/postern/test/azure/incluster"
 	"github.com/postern-dev/postern/test/build"
 	"github.com/postern-dev/postern/test/cluster"
 	"github.com/postern-dev/postern/test/installation"
@@ -160,8 +161,12 @@ func (e *environment) images(ctx context.Context) built {
 	if err != nil {
 		return built{err: err}
 	}
+	azureImage, err := e.azureImage(ctx)
+	if err != nil {
+		return built{err: err}
+	}
 	upstream, err := e.upstreamImages(ctx)
-	return built{tarballs: append(append(tarballs, baoImage, awsImage), upstream...), err: err}
+	return built{tarballs: append(append(tarballs, baoImage, awsImage, azureImage), upstream...), err: err}
 }
 
 func (e *environment) connect() error {
@@ -188,6 +193,8 @@ func (e *environment) listenForTraces(ctx context.Context) error {
 	e.values = strings.NewReplacer(
 		"${OTLP}", "http://"+listener.Addr().String(), "${TAG}", installation.Version,
 		"${AWS_ACCESS_KEY_ID}", adminKeyID, "${AWS_SECRET_ACCESS_KEY}", adminKey,
+		"${HOST_IP}", e.cluster.HostIP(), "${AZURE_PROXY}", azurecluster.Proxy,
+		"${AZURE_TENANT_ID}", azureTenantID, "${AZURE_CLIENT_ID}", adminClientID, "${AZURE_CLIENT_SECRET}", adminSecret,
 	).Replace(valuesTemplate)
 	return nil
 }

@@ -37,6 +37,7 @@ func TestPods(t *testing.T) {
 		{"HelmTest", testHelmTest},
 		{"Policy", testPolicy},
 		{"AWS", testAWS},
+		{"Azure", testAzure},
 		{"Refresh", testRefresh},
 		{"Outage", testOutage},
 		{"Sync", testSync},

@@ -12,18 +12,23 @@ import (
 	gatewayv1 "github.com/postern-dev/postern/proto/gen/go/postern/gateway/v1"
 )
 
-// examples are the rules in docs/policy.md, by their names, each as a file.
+// examples are the rules in docs/policy.md and where else they are shown, by their
+// names, each as a file.
 func examples(t *testing.T) map[string]string {
 	t.Helper()
-	content, err := os.ReadFile("../../../../docs/policy.md")
-	if err != nil {
-		t.Fatal(err)
+	var content []byte
+	for _, document := range []string{"policy.md", "azure.md"} {
+		text, err := os.ReadFile("../../../../docs/" + document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = append(content, text...)
 	}
 	type file struct {
 		Rules []map[string]string
 	}
 	found := map[string]string{}
-	blocks := strings.Split(string(content), "```yaml\n")
+	blocks := strings.Split(string(content), "\n```yaml\n")
 	for _, block := range blocks[1:] {
 		block, _, _ = strings.Cut(block, "```")
 		var document struct {
@@ -79,6 +84,12 @@ func cases() map[string]struct{ allowed, refused []*gatewayv1.FetchRequest } {
 		}
 	}
 	const tenant = "11111111-2222-3333-4444-555555555555"
+	const client = tenant
+	annotated := func(client string) func(*gatewayv1.FetchRequest) {
+		return func(r *gatewayv1.FetchRequest) {
+			r.Pod.ServiceAccount.Annotations = map[string]string{"azure.workload.identity/client-id": client}
+		}
+	}
 	azure := func(item string) *gatewayv1.FetchRequest { return pod("azure", "objects", "array: [\""+item+"\"]") }
 	gcp := func(resource string) *gatewayv1.FetchRequest {
 		return pod("gcp", "secrets", "- {resourceName: "+resource+"}")
@@ -155,8 +166,26 @@ func cases() map[string]struct{ allowed, refused []*gatewayv1.FetchRequest } {
 			requests{pod("azure", "keyvaultName", "kv-bank"), pod("azure")},
 		},
 		"azure-own-identity": {
-			requests{pod("azure"), pod("azure", "useVMManagedIdentity", "false")},
-			requests{pod("azure", "useVMManagedIdentity", "true"), pod("azure", "usePodIdentity", " T"), pod("azure", "useAzureTokenProxy", "1")},
+			requests{pod("azure"), pod("azure", "useVMManagedIdentity", "false"), pod("azure", "useAzureTokenProxy", "1")},
+			requests{pod("azure", "useVMManagedIdentity", "true"), pod("azure", "usePodIdentity", " T"), pod("azure", "usePodIdentity", "1")},
+		},
+		"azure-identity-of-the-node": {
+			requests{
+				pod("azure"), pod("aws", "useVMManagedIdentity", "true"), pod("azure", "useVMManagedIdentity", "false"),
+				pod("azure", "useVMManagedIdentity", "true", "userAssignedIdentityID", client, "keyvaultName", "kv-legacy"),
+			},
+			requests{
+				pod("azure", "useVMManagedIdentity", "true", "keyvaultName", "kv-legacy"), pod("azure", "usePodIdentity", "T"),
+				pod("azure", "useVMManagedIdentity", "1", "userAssignedIdentityID", client, "keyvaultName", "kv-shop"),
+				pod("azure", "useVMManagedIdentity", "", "userAssignedIdentityID", client),
+			},
+		},
+		"azure-clients-of-own-namespace": {
+			requests{pod("azure", "clientID", client), changed(pod("azure"), annotated(client)), pod("aws")},
+			requests{
+				pod("azure"), pod("azure", "clientID", tenant+"0"), changed(pod("azure"), annotated("x")),
+				changed(pod("azure", "clientID", "x"), annotated(client)), changed(pod("azure", "clientID", client), inNamespace("other")),
+			},
 		},
 		"azure-tenant": {
 			requests{pod("azure", "tenantID", tenant), pod("azure", "tenantId", tenant)},
@@ -230,7 +259,7 @@ func TestDocs(t *testing.T) {
 	}
 	for name := range table {
 		if _, ok := documented[name]; !ok {
-			t.Errorf("rule %s is not in docs/policy.md", name)
+			t.Errorf("rule %s is not documented", name)
 		}
 	}
 }
