@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +87,12 @@ func serve(ctx context.Context, i *instance) error {
 	var err error
 	if i.provider, err = i.def.New(ctx, env); err != nil {
 		return fmt.Errorf("make provider %q: %w", i.def.Name, err)
+	}
+	if lister, ok := i.provider.(AudienceLister); ok {
+		i.def.Audiences = slices.Concat(i.def.Audiences, lister.Audiences())
+		if err := i.def.Validate(); err != nil {
+			return fmt.Errorf("audiences of provider %q: %w", i.def.Name, err)
+		}
 	}
 	svc, err := newService(i.def, i.provider, env)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postern-dev/postern/internal/daemon"
+	providerv1 "github.com/postern-dev/postern/proto/gen/go/postern/provider/v1"
 	"github.com/postern-dev/postern/providers/sdk"
 )
 
@@ -293,5 +294,41 @@ func TestRun_InstancesDoNotMeet(t *testing.T) {
 	}
 	if left := sockets(); len(left) > 0 {
 		t.Errorf("sockets left: %v", left)
+	}
+}
+
+// lister wants tokens that its flags say.
+type lister struct {
+	*scripted
+
+	audiences []sdk.Audience
+}
+
+func (l *lister) Audiences() []sdk.Audience { return l.audiences }
+
+// Audiences that a provider finds in its flags are wanted as those of the
+// definition are.
+func TestRun_Audiences(t *testing.T) {
+	t.Parallel()
+	with := func(audiences ...sdk.Audience) sdk.Definition {
+		def := definition(nil)
+		def.New = func(context.Context, sdk.Environment) (sdk.Provider, error) {
+			return &lister{answering(oneFile()), audiences}, nil
+		}
+		return def
+	}
+	def := with(sdk.Audience{Value: "pool.svc.id.goog", Optional: true})
+	r := start(t, shortDir(t), def)
+	described, err := r.provider.Describe(t.Context(), &providerv1.DescribeRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := described.GetAudiences()[len(described.GetAudiences())-1]
+	if len(described.GetAudiences()) != len(def.Audiences)+1 || last.GetValue() != "pool.svc.id.goog" || !last.GetOptional() {
+		t.Errorf("audiences %v", described.GetAudiences())
+	}
+	err = sdk.Run(t.Context(), with(sdk.Audience{}), sdk.Env{Args: []string{"--listen-dir=" + shortDir(t)}})
+	if err == nil || !strings.Contains(err.Error(), "audiences of provider") {
+		t.Errorf("Run() = %v, want a refusal of an audience that says nothing", err)
 	}
 }

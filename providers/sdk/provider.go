@@ -16,7 +16,7 @@ import (
 // contain is described there.
 //
 // A provider may implement more than this: [Releaser], [Runner],
-// [Shutdowner], [HealthChecker].
+// [Shutdowner], [AudienceLister], [HealthChecker].
 type Provider interface {
 	Fetch(ctx context.Context, req *Request) (*Response, error)
 }
@@ -42,6 +42,15 @@ type Runner interface {
 // revoking its own login. ctx bounds the time that there is for it.
 type Shutdowner interface {
 	Shutdown(ctx context.Context) error
+}
+
+// AudienceLister is a provider whose flags say which tokens it wants, such as those
+// for the cluster that it runs in.
+//
+// Audiences are wanted besides the Definition's. It is called once, after the
+// provider is made.
+type AudienceLister interface {
+	Audiences() []Audience
 }
 
 // HealthChecker is a provider that can tell whether it could serve a Fetch

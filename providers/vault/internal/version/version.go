@@ -14,53 +14,35 @@
 //   - A credential is as unique as its lease's id, or as one that is made up for
 //     it. That is hashed: it is random, so that the hash tells nothing. A process
 //     that knows the id knows the version, also without the content.
-//   - For all else only the content tells. It goes through PBKDF2 with SHA-256
-//     and [iterations] rounds, salted with all of the object's configuration.
-//     That is about 20 ms of one core for a guess, and as much for an honest
-//     answer; answers that were seen lately are remembered. A secret that can be
-//     guessed in a few million tries is not safe behind that: those who can
-//     should use kv version 2.
+//   - For all else only the content tells, with all of the object's configuration
+//     as the salt: [sdk.ContentVersions] makes it slow to guess from. Those whose
+//     secrets could be guessed in a few million tries should use kv version 2.
 //
 // The object's configuration, the file's mode and the server are part of every
 // version.
 package version
 
 import (
-	"crypto/hmac"
-	"crypto/pbkdf2"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 
+	"github.com/postern-dev/postern/providers/sdk"
 	"github.com/postern-dev/postern/providers/vault/internal/params"
 	"github.com/postern-dev/postern/providers/vault/internal/store"
 )
 
-const (
-	iterations = 100_000
-	// maxRemembered bounds the memory of a Maker; 64 bytes each.
-	maxRemembered = 4096
-	size          = 16
-)
+// size is how many bytes of a digest are shown.
+const size = 16
 
-// Maker makes versions. It remembers those of lately seen contents under a keyed
-// hash, whose key it alone has.
-type Maker struct {
-	key []byte
-
-	mu         sync.Mutex
-	remembered map[[sha256.Size]byte]string
-}
+// Maker makes versions.
+type Maker struct{ contents *sdk.ContentVersions }
 
 // New returns a Maker.
-func New() *Maker {
-	return &Maker{key: []byte(rand.Text()), remembered: make(map[[sha256.Size]byte]string)}
-}
+func New() *Maker { return &Maker{contents: sdk.NewContentVersions()} }
 
 // Input is what an object's version depends on.
 type Input struct {
@@ -84,7 +66,7 @@ func (m *Maker) Of(in Input) (string, error) {
 	if number, created, ok := versioned(in); ok {
 		return number + "-" + digest(config, number, created), nil
 	}
-	return m.slow(config, in.Contents)
+	return m.contents.Of(config, in.Contents)
 }
 
 // versioned returns the version of a kv version 2 secret. Whole envelopes hold
@@ -121,30 +103,4 @@ func join(parts ...string) string {
 func digest(parts ...string) string {
 	sum := sha256.Sum256([]byte(join(parts...)))
 	return base64.RawURLEncoding.EncodeToString(sum[:size])
-}
-
-func (m *Maker) slow(config string, contents []byte) (string, error) {
-	mac := hmac.New(sha256.New, m.key)
-	mac.Write([]byte(join(config)))
-	mac.Write(contents)
-	known := [sha256.Size]byte(mac.Sum(nil))
-	m.mu.Lock()
-	version, ok := m.remembered[known]
-	m.mu.Unlock()
-	if ok {
-		return version, nil
-	}
-	// HMAC hashes a long password at once: the cost does not depend on its size.
-	sum, err := pbkdf2.Key(sha256.New, string(contents), []byte(config), iterations, size)
-	if err != nil {
-		return "", fmt.Errorf("derive version: %w", err)
-	}
-	version = base64.RawURLEncoding.EncodeToString(sum)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.remembered) >= maxRemembered {
-		clear(m.remembered)
-	}
-	m.remembered[known] = version
-	return version, nil
 }

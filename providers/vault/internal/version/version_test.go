@@ -124,29 +124,3 @@ func TestVersionTellsNothing(t *testing.T) {
 		}
 	}
 }
-
-func TestMakerRemembers(t *testing.T) {
-	t.Parallel()
-	m := New()
-	one, err := m.Of(input(t, kv1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if two, _ := m.Of(input(t, kv1)); two != one || len(m.remembered) != 1 {
-		t.Errorf("%q then %q, %d remembered", one, two, len(m.remembered))
-	}
-	other := input(t, kv1)
-	other.Mode = 0o600
-	if three, _ := m.Of(other); three == one {
-		t.Error("another configuration is served from memory")
-	}
-}
-
-// BenchmarkSlow measures what a guess costs.
-func BenchmarkSlow(b *testing.B) {
-	for b.Loop() {
-		if _, err := New().slow("config", []byte("content")); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
