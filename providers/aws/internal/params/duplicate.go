@@ -2,7 +2,6 @@ package params
 
 import (
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/postern-dev/postern/providers/sdk"
@@ -13,16 +12,11 @@ type seen struct {
 	// names are the last objects of each objectName.
 	names   map[string]*document
 	aliases map[string]bool
-	// files and directories are by path, and say which field gives them.
-	files       map[string]string
-	directories map[string]string
+	paths   *sdk.Paths
 }
 
 func newSeen() *seen {
-	return &seen{
-		names: make(map[string]*document), aliases: make(map[string]bool),
-		files: make(map[string]string), directories: make(map[string]string),
-	}
+	return &seen{names: make(map[string]*document), aliases: make(map[string]bool), paths: sdk.NewPaths()}
 }
 
 // claim takes the names and files of an object.
@@ -89,30 +83,12 @@ func (e *entry) claimFile(field, file string, pattern bool) {
 }
 
 func (s *seen) add(file, field string, pattern bool) (problem string) {
-	whole, known := file, file
-	if pattern { // of its directories, those before the "*" are known
-		before, after, _ := strings.Cut(file, "*")
-		whole, known = before+"x"+after, before+"x"
+	whole, claim := file, s.paths.Claim
+	if pattern {
+		whole, claim = strings.Replace(file, "*", "x", 1), s.paths.ClaimPattern
 	}
 	if _, problem := sdk.CheckPaths([]string{whole}); problem != "" {
 		return fmt.Sprintf("%q cannot be a file: %s", file, problem)
 	}
-	if owner := s.files[file]; owner != "" {
-		return fmt.Sprintf("%q is already the file of %s", file, owner)
-	}
-	if owner := s.directories[file]; owner != "" {
-		return fmt.Sprintf("%q is already a directory of the file of %s", file, owner)
-	}
-	for dir := path.Dir(known); dir != "."; dir = path.Dir(dir) {
-		if owner := s.files[dir]; owner != "" {
-			return fmt.Sprintf("%q is in the directory %q, which is already the file of %s", file, dir, owner)
-		}
-	}
-	if !pattern {
-		s.files[file] = field
-	}
-	for dir := path.Dir(known); dir != "."; dir = path.Dir(dir) {
-		s.directories[dir] = field
-	}
-	return ""
+	return claim(file, field)
 }

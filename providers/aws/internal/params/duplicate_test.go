@@ -104,19 +104,19 @@ func TestFilesAreUnique(t *testing.T) {
 		},
 		"file, then below it": {
 			"[{objectName: a}, {objectName: a/b/c}]", "False",
-			`objects[1].objectName: "a/b/c" is in the directory "a", which is already the file of objects[0].objectName`,
+			`objects[1].objectName: "a" is already the file of objects[0].objectName, and cannot be a directory too`,
 		},
 		"directory, then file": {
 			"[{objectName: a/b/c}, {objectName: o, jmesPath: [{path: p, objectAlias: a/b}]}]", "False",
-			`objects[1].jmesPath[0].objectAlias: "a/b" is already a directory of the file of objects[0].objectName`,
+			`objects[1].jmesPath[0].objectAlias: "a/b" is already a directory of objects[0].objectName`,
 		},
 		"file, then pattern below it": {
 			"[{objectName: a}, {objectName: b, jmesPath: [{path: p, objectAlias: a/*}]}]", "False",
-			`objects[1].jmesPath[0].objectAlias: "a/*" is in the directory "a", which is already the file of objects[0].objectName`,
+			`objects[1].jmesPath[0].objectAlias: "a" is already the file of objects[0].objectName, and cannot be a directory too`,
 		},
 		"pattern, then its directory": {
 			"[{namePrefix: x, objectAlias: a/b-*}, {objectName: a}]", "False",
-			`objects[1].objectName: "a" is already a directory of the file of objects[0].objectAlias`,
+			`objects[1].objectName: "a" is already a directory of objects[0].objectAlias`,
 		},
 		"absolute pattern": {
 			"[{objectName: b, jmesPath: [{path: p, objectAlias: a//*}]}]", "False",

@@ -68,7 +68,7 @@ func decodeObjects(d *sdk.Decoder) []Object {
 		return nil
 	}
 	objects := make([]Object, len(items))
-	claimed, left := newClaims(), maxNested
+	paths, left := sdk.NewPaths(), maxNested
 	for i, item := range items {
 		field := fmt.Sprintf("%s[%d]", Objects, i)
 		doc, err := decodeItem(item, &left)
@@ -76,7 +76,7 @@ func decodeObjects(d *sdk.Decoder) []Object {
 			d.Violate(field, "unmarshal failed for keyVaultObjects at index %d, error: %v", i, err)
 			continue
 		}
-		e := &entry{Decoder: d, document: doc, claims: claimed, field: field}
+		e := &entry{Decoder: d, document: doc, paths: paths, field: field}
 		objects[i] = e.object()
 		objects[i].Index = i
 	}

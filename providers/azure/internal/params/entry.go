@@ -18,8 +18,8 @@ type entry struct {
 	*sdk.Decoder
 	*document
 
-	claims *claims
-	field  string
+	paths *sdk.Paths
+	field string
 }
 
 func (e *entry) violate(field, format string, args ...any) {
