@@ -186,9 +186,21 @@ func (k *Kubelet) removeMountDir(target string) error {
 	return nil
 }
 
-// Files reads every file of a published volume by its path in the volume, as
-// the application would: through the links.
+// Files reads every file of a published volume by its path in the volume, as an
+// application would that wants files of one refresh: through the links, and once
+// more if the volume's content was exchanged meanwhile.
 func (k *Kubelet) Files(v Volume) (map[string]File, error) {
+	data := filepath.Join(k.Target(v), "..data")
+	for {
+		before, _ := os.Readlink(data) // where there is none, nothing is exchanged
+		files, err := k.read(v)
+		if after, _ := os.Readlink(data); after == before {
+			return files, err
+		}
+	}
+}
+
+func (k *Kubelet) read(v Volume) (map[string]File, error) {
 	target := k.Target(v)
 	files := map[string]File{}
 	entries, err := os.ReadDir(target)

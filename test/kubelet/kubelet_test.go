@@ -2,6 +2,8 @@ package kubelet_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -133,6 +135,54 @@ func TestFilesFollowsLinksAndLeavesOutTheWritersOwn(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]string{"user": "bob", "tls/key": "k"}, got); diff != "" {
 		t.Errorf("Files() (-want +got):\n%s", diff)
+	}
+}
+
+// While the content is exchanged, what is read is still of one time.
+func TestFilesAreOfOneTime(t *testing.T) {
+	t.Parallel()
+	k, _ := start(t, &driver{})
+	v := volume()
+	target := k.Target(v)
+	exchange := func(revision int) {
+		dir := fmt.Sprintf("..rev%d", revision)
+		for _, name := range []string{"user", "tls/key"} {
+			path := filepath.Join(target, dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(dir), 0o600)); err != nil {
+				t.Error(err)
+			}
+		}
+		link := filepath.Join(target, "..data")
+		if err := errors.Join(os.Symlink(dir, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(filepath.Join(target, fmt.Sprintf("..rev%d", revision-1))); err != nil {
+			t.Error(err)
+		}
+	}
+	exchange(0)
+	for link, to := range map[string]string{"user": "..data/user", "tls": "..data/tls"} {
+		if err := os.Symlink(to, filepath.Join(target, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for revision := range 200 {
+			exchange(revision + 1)
+		}
+	}()
+	for reading := true; reading; {
+		select {
+		case <-over:
+			reading = false
+		default:
+		}
+		files, err := k.Files(v)
+		if err != nil || len(files) != 2 || files["user"].Contents != files["tls/key"].Contents {
+			t.Fatalf("files %v (%v) are of two times", files, err)
+		}
 	}
 }
 
