@@ -51,27 +51,34 @@ func describe(ctx context.Context, s *suite) error {
 	if !proto.Equal(first, second) {
 		return fmt.Errorf("describe differs after a restart: %v, then %v", first, second)
 	}
-	return declared(def, s.request(s.h.Valid))
+	req := s.request(s.h.Valid)
+	return errors.Join(declaredAudiences(first, req), declared(def, req))
 }
 
-// declared checks that the definition declares what the valid request needs.
-func declared(def sdk.Definition, req *sdk.Request) error {
+// declaredAudiences checks that Describe declares the tokens that the valid request
+// needs: a provider's flags may say more than its definition.
+func declaredAudiences(described *providerv1.DescribeResponse, req *sdk.Request) error {
 	var audiences []string
-	for _, a := range def.Audiences {
-		audience := a.Value
-		if a.Parameter != "" {
-			audience = req.Parameters.Get(a.Parameter)
+	for _, a := range described.GetAudiences() {
+		audience := a.GetValue()
+		if a.GetParameter() != "" {
+			audience = req.Parameters.Get(a.GetParameter())
 		}
 		if audience == "" {
-			audience = a.ParameterDefault
+			audience = a.GetParameterDefault()
 		}
 		audiences = append(audiences, audience)
 	}
 	for _, t := range req.Tokens {
 		if !slices.Contains(audiences, t.Audience) {
-			return fmt.Errorf("the valid request has a token for %q, which the definition does not declare", t.Audience)
+			return fmt.Errorf("the valid request has a token for %q, which the provider does not declare", t.Audience)
 		}
 	}
+	return nil
+}
+
+// declared checks that the definition declares what else the valid request needs.
+func declared(def sdk.Definition, req *sdk.Request) error {
 	for name := range req.Parameters {
 		if !slices.ContainsFunc(def.Parameters, func(p sdk.Parameter) bool { return p.Name == name }) {
 			return fmt.Errorf("the valid request has the parameter %q, which the definition does not declare", name)

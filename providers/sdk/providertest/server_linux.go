@@ -33,7 +33,7 @@ func StartServer(binary string, args []string, addresses any) (*Server, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left is a file of addresses
 	ready := filepath.Join(dir, "ready.json")
-	command := exec.Command(binary, append(args, "--ready-file", ready)...) //nolint:gosec // a test says what it starts
+	command := exec.Command(binary, append(args, "--ready-file", ready)...) //nolint:gosec,noctx // a test says what it starts; it ends with the test's process
 	command.Stderr = os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when a test times out
 	if err := command.Start(); err != nil {
