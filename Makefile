@@ -7,8 +7,8 @@ SHELL       := /bin/bash
 MAKEFLAGS   += --no-builtin-rules --no-print-directory
 
 # The modules of go.work, in the order in which they need one another.
-MODULES   := proto internal providers/sdk providers/aws providers/azure providers/file providers/vault gateway driver release test
-PROVIDERS := aws azure file vault
+MODULES   := proto internal providers/sdk providers/aws providers/azure providers/file providers/gcp providers/vault gateway driver release test
+PROVIDERS := aws azure file gcp vault
 DAEMONS   := driver gateway $(PROVIDERS:%=provider-%)
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -116,15 +116,15 @@ test: ## Everything that CI runs: checks, unit tests, end-to-end tests, lint.
 unit: $(MODULES:%=unit/%) ## Run the tests of all modules, with the race detector.
 
 # These tests run programs of the tree, which go's cache of results knows nothing of:
-# the daemons, and the doubles of AWS and Azure.
+# the daemons, and the doubles of AWS, Azure and Google Cloud.
 .PHONY: unit/%
 unit/%: ## Run one module's tests: unit/gateway.
 	@$(call say,tests of $*)
 	@paths=$$(cd test && go run ./cmd/postern-build --print); \
-	for server in bao kube aws azure minio; do \
+	for server in bao kube aws azure gcp minio; do \
 		export "POSTERN_TEST_$${server^^}=$$(sed -n "s/^$$server=//p" <<<"$$paths")"; \
 	done; \
-	cd $* && $(GOTEST) -race -timeout $(TIMEOUT) $(if $(filter test providers/aws providers/azure,$*),-count=1) $$(go list ./... | grep -v $(PODS:%=-e '/%$$'))
+	cd $* && $(GOTEST) -race -timeout $(TIMEOUT) $(if $(filter test providers/aws providers/azure providers/gcp,$*),-count=1) $$(go list ./... | grep -v $(PODS:%=-e '/%$$'))
 
 # Each of these has a whole cluster, so they run one after the other and with
 # nothing beside them.

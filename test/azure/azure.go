@@ -15,12 +15,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postern-dev/postern/test/azure/authority"
 	"github.com/postern-dev/postern/test/azure/control"
 	"github.com/postern-dev/postern/test/azure/entra"
 	"github.com/postern-dev/postern/test/azure/keyvault"
 	"github.com/postern-dev/postern/test/azure/node"
 	"github.com/postern-dev/postern/test/double"
+	"github.com/postern-dev/postern/test/double/authority"
+	"github.com/postern-dev/postern/test/double/tunnel"
 	"github.com/postern-dev/postern/test/token"
 )
 
@@ -58,7 +59,7 @@ type Server struct {
 	faults    *double.Faults[control.Fault]
 	record    *double.Record[control.Call, control.Request, control.Violation]
 	servers   *double.Servers
-	proxied   *tunnels
+	proxied   *tunnel.Listener
 
 	mu         sync.Mutex
 	tokenProxy control.TokenProxy
@@ -93,7 +94,7 @@ func assemble(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, verifier: token.NewVerifier(cfg.Now), servers: double.NewServers(cfg.Logger), proxied: newTunnels(),
+		cfg: cfg, verifier: token.NewVerifier(cfg.Now), servers: double.NewServers(cfg.Logger), proxied: tunnel.NewListener(),
 		faults: double.NewFaults(func(f *control.Fault) double.Limits { return double.Limits{After: &f.After, Count: &f.Count} }),
 		record: double.NewRecord[control.Call, control.Request, control.Violation](kindOf),
 	}
@@ -134,7 +135,7 @@ func (s *Server) listen(ctx context.Context) error {
 		*l.to = "http://" + address + l.path
 	}
 	s.servers.Serve(s.proxied, &http.Server{
-		Handler: http.HandlerFunc(s.serveProxied), ConnContext: withHost,
+		Handler: http.HandlerFunc(s.serveProxied), ConnContext: tunnel.Keep,
 		TLSConfig: s.authority.TLS(s.certifies), Protocols: authority.Protocols(),
 	})
 	return s.listenTokenProxy(ctx)

@@ -18,6 +18,7 @@ import (
 	"github.com/postern-dev/postern/test/azure/keyvault"
 	"github.com/postern-dev/postern/test/azure/node"
 	"github.com/postern-dev/postern/test/double"
+	"github.com/postern-dev/postern/test/double/tunnel"
 )
 
 // maxRequest is more than any request may have.
@@ -79,7 +80,10 @@ func (s *Server) at(name string, of func() service) http.Handler {
 
 // serveProxied answers behind the proxy.
 func (s *Server) serveProxied(w http.ResponseWriter, r *http.Request) {
-	host, _ := r.Context().Value(hostKey{}).(string)
+	host := ""
+	if t, ok := tunnel.Of(r.Context()); ok {
+		host = t.Host
+	}
 	q := control.Request{Host: host}
 	if said, _, err := net.SplitHostPort(r.Host); err == nil {
 		r.Host = said

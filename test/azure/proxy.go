@@ -1,13 +1,10 @@
 package azure
 
 import (
-	"bufio"
-	"context"
-	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/postern-dev/postern/test/azure/control"
 	"github.com/postern-dev/postern/test/double"
@@ -15,71 +12,6 @@ import (
 
 // tokenProxyHost is AKS' token proxy, behind the proxy.
 const tokenProxyHost = "kubernetes.default.svc.cluster.local"
-
-// tunnels is a listener of the connections that clients make through the proxy.
-//
-// Invariants:
-//  1. Once done is closed nothing is put into accepted.
-type tunnels struct {
-	accepted chan net.Conn
-	once     sync.Once
-	done     chan struct{}
-}
-
-func newTunnels() *tunnels { return &tunnels{accepted: make(chan net.Conn), done: make(chan struct{})} }
-
-// Accept implements net.Listener.
-func (t *tunnels) Accept() (net.Conn, error) {
-	select {
-	case connection := <-t.accepted:
-		return connection, nil
-	case <-t.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (t *tunnels) Close() error {
-	t.once.Do(func() { close(t.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (*tunnels) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (t *tunnels) put(connection net.Conn) {
-	select {
-	case t.accepted <- connection:
-	case <-t.done:
-		_ = connection.Close()
-	}
-}
-
-// tunnel is a connection to a host, of which the client may have sent something
-// already.
-type tunnel struct {
-	net.Conn
-
-	sent *bufio.Reader
-	host string
-}
-
-// Read implements net.Conn.
-func (t *tunnel) Read(b []byte) (int, error) { return t.sent.Read(b) }
-
-// hostKey is where a request's context has the host that its client connected to.
-type hostKey struct{}
-
-// withHost keeps the host of a tunnel, inside TLS.
-func withHost(ctx context.Context, connection net.Conn) context.Context {
-	if wrapped, ok := connection.(*tls.Conn); ok {
-		connection = wrapped.NetConn()
-	}
-	if t, ok := connection.(*tunnel); ok {
-		return context.WithValue(ctx, hostKey{}, t.host)
-	}
-	return ctx
-}
 
 // plays tells whether the double is a host.
 func (s *Server) plays(host string) bool {
@@ -112,16 +44,9 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 	if s.refuses(w, r, q) {
 		return
 	}
-	connection, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	if err := s.proxied.Connect(w, host); err != nil {
+		s.cfg.Logger.Warn("connect", slog.String("host", host), slog.Any("error", err))
 	}
-	if _, err := connection.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
-		_ = connection.Close()
-		return
-	}
-	s.proxied.put(&tunnel{Conn: connection, sent: buffered.Reader, host: host})
 }
 
 // refuses answers a CONNECT that is not to be: to a host that is not there, or by a

@@ -8,9 +8,9 @@ import (
 	"net/http"
 
 	"github.com/postern-dev/postern/test/azure/api"
-	"github.com/postern-dev/postern/test/azure/authority"
 	"github.com/postern-dev/postern/test/azure/control"
 	"github.com/postern-dev/postern/test/azure/entra"
+	"github.com/postern-dev/postern/test/double/authority"
 )
 
 // listenTokenProxy has AKS' token proxy answer at an address of its own.

@@ -156,7 +156,7 @@ func (b *Builder) Programs(ctx context.Context, name string, packages ...string)
 	return b.tree(ctx, name, packages, []string{"grpcnotrace"})
 }
 
-// Double builds the test double of a cloud, aws or azure, and returns the
+// Double builds the test double of a cloud, aws, azure or gcp, and returns the
 // program's path.
 func (b *Builder) Double(ctx context.Context, cloud string) (string, error) {
 	dir, err := b.Programs(ctx, cloud, "./test/cmd/postern-"+cloud)

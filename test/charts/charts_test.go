@@ -48,6 +48,20 @@ provider-azure:
   maxSessions: 10
   env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
   networkPolicy: {ports: [443, 3128], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
+provider-gcp:
+  enabled: true
+  gcp:
+    project: shop-prod
+    clusterName: prod
+    clusterLocation: europe-west3
+    workloadIdentity: {audience: "identitynamespace:shop-prod.svc.id.goog:https://gkehub.googleapis.com/projects/p/locations/global/memberships/m", tokenAudience: pods}
+    allowNodePublishSecret: true
+    providerIdentity: {namespaces: [shop, bank]}
+  refreshCheck: read
+  maxSessions: 10
+  tokenRequests: [{audience: gcp-too}]
+  env: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+  networkPolicy: {ports: [443, 3128], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 provider-file:
   enabled: true
   files: {shop: {password: s3cret}}
@@ -70,6 +84,7 @@ const allProviders = `
 provider-aws: {enabled: true}
 provider-azure: {enabled: true}
 provider-file: {enabled: true}
+provider-gcp: {enabled: true}
 provider-vault: {enabled: true}
 `
 

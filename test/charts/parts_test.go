@@ -31,6 +31,7 @@ func TestCSIDriver(t *testing.T) {
 	t.Parallel()
 	const vault, aws = `{"audience":"vault"}`, `{"audience":"sts.amazonaws.com"},{"audience":"pods.eks.amazonaws.com"}`
 	const azure = `{"audience":"api://AzureADTokenExchange"},{"audience":"api://AKSIdentityBinding"}`
+	const gcp = `{"audience":"shop-prod.svc.id.goog"}`
 	for name, test := range map[string]struct {
 		values, version string
 		tokens          string
@@ -40,6 +41,8 @@ func TestCSIDriver(t *testing.T) {
 		"vault":             {"provider-vault: {enabled: true}", "1.35.0", vault, true},
 		"aws":               {"provider-aws: {enabled: true}", "1.35.0", aws, true},
 		"aws and vault":     {"{provider-aws: {enabled: true}, provider-vault: {enabled: true}}", "1.35.0", aws + "," + vault, true},
+		"gcp":               {"provider-gcp: {enabled: true, gcp: {project: shop-prod}}", "1.35.0", gcp, true},
+		"gcp, not set up":   {"provider-gcp: {enabled: true}", "1.35.0", "", false},
 		"azure":             {"provider-azure: {enabled: true}", "1.35.0", azure, true},
 		"all":               {allProviders, "1.35.0", aws + "," + azure + "," + vault, true},
 		"file wants none":   {"provider-file: {enabled: true}", "1.35.0", "", false},
@@ -136,6 +139,7 @@ func TestImages(t *testing.T) {
 		"provider-aws/provider-aws":     ours + "provider-aws:" + versions["provider-aws"],
 		"provider-azure/provider-azure": ours + "provider-azure:" + versions["provider-azure"],
 		"provider-file/provider-file":   ours + "provider-file:" + versions["provider-file"],
+		"provider-gcp/provider-gcp":     ours + "provider-gcp:" + versions["provider-gcp"],
 		"provider-vault/provider-vault": ours + "provider-vault:" + versions["provider-vault"],
 	}
 	if diff := cmp.Diff(want, images()); diff != "" {
@@ -234,7 +238,7 @@ func TestNetworkPolicies(t *testing.T) {
 	}{
 		"default": {allProviders, map[string][]string{
 			"gateway": nil, "provider-aws": {"53", "53", "443", "80"}, "provider-azure": {"53", "53", "443"},
-			"provider-file": nil, "provider-vault": {"53", "53", "443", "8200"},
+			"provider-file": nil, "provider-gcp": {"53", "53", "443", "80", "988"}, "provider-vault": {"53", "53", "443", "8200"},
 		}},
 		"traces and a port": {
 			allProviders + "global: {otlp: {endpoint: 'http://collector:4318'}}",
@@ -242,6 +246,7 @@ func TestNetworkPolicies(t *testing.T) {
 				"gateway": {"53", "53", "4318"}, "provider-file": {"53", "53", "4318"},
 				"provider-aws":   {"53", "53", "4318", "443", "80"},
 				"provider-azure": {"53", "53", "4318", "443"},
+				"provider-gcp":   {"53", "53", "4318", "443", "80", "988"},
 				"provider-vault": {"53", "53", "4318", "443", "8200"},
 			},
 		},
@@ -249,10 +254,12 @@ func TestNetworkPolicies(t *testing.T) {
 			`{provider-file: {enabled: true}, provider-vault: {enabled: true, networkPolicy: {ports: []}, vault: {address: 'https://vault'}},
 			provider-aws: {enabled: true, networkPolicy: {ports: [], podIdentityAgent: []}, aws: {endpointUrls: {sts: 'https://sts', ssm: 'http://ssm:8080'}}},
 			provider-azure: {enabled: true, networkPolicy: {ports: [3128, 443]}, azure: {tokenProxy: {url: 'https://proxy:8443/'}}},
+			provider-gcp: {enabled: true, networkPolicy: {ports: [3128]}, gcp: {project: p, clusterName: c, clusterLocation: l}},
 			global: {otlp: {endpoint: collector, protocol: grpc}}}`,
 			map[string][]string{
 				"gateway": {"53", "53", "4317"}, "provider-azure": {"53", "53", "4317", "3128", "443", "8443"},
 				"provider-aws":  {"53", "53", "4317", "8080", "443"},
+				"provider-gcp":  {"53", "53", "4317", "3128"},
 				"provider-file": {"53", "53", "4317"}, "provider-vault": {"53", "53", "4317", "443"},
 			},
 		},
@@ -300,6 +307,12 @@ func TestNotes(t *testing.T) {
 			[]string{"Providers: vault", "helm test"},
 			nil,
 		},
+		"gcp, not set up": {
+			"provider-gcp: {enabled: true}",
+			[]string{"Providers: gcp", "WARNING: pods have no identity in Google Cloud", "provider-gcp.gcp.workloadIdentity.audience"},
+			[]string{"No provider"},
+		},
+		"gcp":      {"provider-gcp: {enabled: true, gcp: {project: shop-prod}}", []string{"Providers: gcp"}, []string{"in Google Cloud"}},
 		"no tests": {"{provider-file: {enabled: true}, tests: {enabled: false}}", nil, []string{"helm test"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -148,6 +148,7 @@ func TestHostPaths(t *testing.T) {
 		"provider-aws":   {"/run/postern/providers/aws"},
 		"provider-azure": {"/run/postern/providers/azure"},
 		"provider-file":  {"/run/postern/providers/file"},
+		"provider-gcp":   {"/run/postern/providers/gcp"},
 		"provider-vault": {"/run/postern/providers/vault"},
 	}
 	for name, set := range daemonSets(t, everything) {

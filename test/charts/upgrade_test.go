@@ -37,6 +37,15 @@ func TestUpgradeTouchesOnly(t *testing.T) {
 			allProviders, "provider-azure: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-provider-azure"},
 		},
+		"gcp's tag": {
+			allProviders, "provider-gcp: {image: {tag: v9}}",
+			[]string{"DaemonSet postern-provider-gcp"},
+		},
+		// kubelet is asked for the tokens that the place takes.
+		"gcp's project": {
+			allProviders, "provider-gcp: {gcp: {project: shop-prod}}",
+			[]string{"CSIDriver secrets-store.csi.k8s.io", "DaemonSet postern-provider-gcp"},
+		},
 		"gateway's tag": {
 			allProviders, "gateway: {image: {tag: v9}}",
 			[]string{"DaemonSet postern-gateway"},
@@ -133,6 +142,7 @@ func TestRollout(t *testing.T) {
 		"provider-aws":   {"1", "0", "system-cluster-critical", nil},
 		"provider-azure": {"1", "0", "system-cluster-critical", nil},
 		"provider-file":  {"1", "0", "system-cluster-critical", nil},
+		"provider-gcp":   {"1", "0", "system-cluster-critical", nil},
 		"provider-vault": {"1", "0", "system-cluster-critical", nil},
 	}
 	for name, set := range daemonSets(t, allProviders) {

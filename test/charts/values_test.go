@@ -101,6 +101,31 @@ func TestValueErrors(t *testing.T) {
 			"provider-azure: - at '': additional properties 'linux' not allowed",
 		},
 		{
+			"provider-gcp: {enabled: true, gcp: {projectID: shop-prod}}",
+			"provider-gcp: - at '/gcp': additional properties 'projectID' not allowed",
+		},
+		{
+			"provider-gcp: {enabled: true, gcp: {providerIdentity: {namespaces: shop}}}",
+			"provider-gcp: - at '/gcp/providerIdentity/namespaces': got string, want array",
+		},
+		{
+			"provider-gcp: {enabled: true, gcp: {allowNodePublishSecret: 'true'}}",
+			"provider-gcp: - at '/gcp/allowNodePublishSecret': got string, want boolean",
+		},
+		{
+			"provider-gcp: {enabled: true, gcp: {workloadIdentity: {audience: shop-prod.svc.id.goog}}}",
+			`provider-gcp.gcp.workloadIdentity.audience: "shop-prod.svc.id.goog" is no provider of a workload identity pool`,
+		},
+		{
+			"provider-gcp: {enabled: true, gcp: {workloadIdentity: {audience: 'projects/1/locations/global/workloadIdentityPools/p/providers/x'}}}",
+			"write //iam.googleapis.com/projects/<number>/locations/global/workloadIdentityPools/<pool>/providers/<provider>",
+		},
+		// A name of the GCP provider's own chart whose feature is not here.
+		{
+			"provider-gcp: {enabled: true, app: csi}",
+			"provider-gcp: - at '': additional properties 'app' not allowed",
+		},
+		{
 			"provider-file: {enabled: true, resources: {limit: {}}}",
 			"provider-file: - at '/resources': additional properties 'limit' not allowed",
 		},

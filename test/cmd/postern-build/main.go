@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, path := range daemons {
 		add(filepath.Base(path), path)
 	}
-	for _, cloud := range []string{"aws", "azure"} {
+	for _, cloud := range []string{"aws", "azure", "gcp"} {
 		double, err := builder.Double(ctx, cloud)
 		if err != nil {
 			return err

@@ -1,7 +1,6 @@
 package pods_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -66,13 +65,7 @@ func (r reader) follow(scripts []string) {
 	script := strings.NewReplacer(
 		"NAMESPACE=shop", "NAMESPACE="+r.namespace, "ROLE=shop-cart", "ROLE="+r.namespace, "CLUSTER=prod", "CLUSTER=test",
 	).Replace(strings.Join(scripts, "\n"))
-	bash := shared.cluster.Command(r.t.Context(), "bash", "-euo", "pipefail", "-c", "cd "+dir+"\n"+script)
-	var printed bytes.Buffer
-	bash.Stdout, bash.Stderr = &printed, &printed
-	bash.Env = append(bash.Environ(), "PATH="+dir+":"+pathOf(bash.Environ()))
-	if err := bash.Run(); err != nil {
-		r.t.Fatalf("%v\n%s", err, printed.String())
-	}
+	typed(r.t, dir, script)
 	trust, err := os.ReadFile(filepath.Join(dir, "trust.json"))
 	must(r.t, err)
 	calls, err := os.ReadFile(filepath.Join(dir, "calls"))

@@ -8,13 +8,11 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -195,23 +193,6 @@ func (a *awsTenant) awsClass(parameters ...string) {
 		all[parameters[i]] = parameters[i+1]
 	}
 	a.apply("v1", "app", map[string]any{"provider": "aws", "parameters": all})
-}
-
-// refused creates a pod and waits until an event of it has all of these words.
-func (a *awsTenant) refused(words ...string) *corev1.Pod {
-	a.t.Helper()
-	pod := a.create(a.pod("web", "app"))
-	event := eventOf(a.t, pod, "SecretsMountFailed")
-	a.t.Logf("event: %s", event.Message)
-	for _, word := range words {
-		if !strings.Contains(event.Message, word) {
-			a.t.Errorf("the event says %q, and not %q", event.Message, word)
-		}
-	}
-	if strings.Contains(event.Message, "hunter2") || strings.Contains(event.Message, "eyJ") {
-		a.t.Errorf("the event tells a secret or a token: %s", event.Message)
-	}
-	return pod
 }
 
 // requests are those that the double has answered for a role.

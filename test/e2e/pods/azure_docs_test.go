@@ -1,7 +1,6 @@
 package pods_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -68,13 +67,7 @@ func (a *azureTenant) follow(scripts []string) string {
 	must(a.t, os.WriteFile(filepath.Join(dir, "az"), []byte(az), 0o755))
 	script := strings.NewReplacer("NAMESPACE=shop", "NAMESPACE="+a.namespace, "VAULT=kv-shop", "VAULT="+a.vault.Name).
 		Replace(strings.Join(scripts, "\n"))
-	bash := shared.cluster.Command(a.t.Context(), "bash", "-euo", "pipefail", "-c", "cd "+dir+"\n"+script)
-	var printed bytes.Buffer
-	bash.Stdout, bash.Stderr = &printed, &printed
-	bash.Env = append(bash.Environ(), "PATH="+dir+":"+pathOf(bash.Environ()))
-	if err := bash.Run(); err != nil {
-		a.t.Fatalf("%v\n%s", err, printed.String())
-	}
+	typed(a.t, dir, script)
 	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 	must(a.t, err)
 	return string(calls)

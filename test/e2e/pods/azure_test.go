@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -210,23 +209,6 @@ func (a *azureTenant) dbClass(parameters ...string) {
 func (a *azureTenant) ownClass() {
 	a.t.Helper()
 	a.dbClass("tenantID", azureTenantID, "clientID", a.application.ClientID)
-}
-
-// refused creates a pod and waits until an event of it has all of these words.
-func (a *azureTenant) refused(words ...string) *corev1.Pod {
-	a.t.Helper()
-	pod := a.create(a.pod("web", "app"))
-	event := eventOf(a.t, pod, "SecretsMountFailed")
-	a.t.Logf("event: %s", event.Message)
-	for _, word := range words {
-		if !strings.Contains(event.Message, word) {
-			a.t.Errorf("the event says %q, and not %q", event.Message, word)
-		}
-	}
-	if strings.Contains(event.Message, "hunter2") || strings.Contains(event.Message, "eyJ") {
-		a.t.Errorf("the event tells a secret or a token: %s", event.Message)
-	}
-	return pod
 }
 
 // requests are those that the double has answered for a client.

@@ -22,6 +22,7 @@ import (
 	azurecluster "github.com/postern-dev/postern/test/azure/incluster"
 	"github.com/postern-dev/postern/test/build"
 	"github.com/postern-dev/postern/test/cluster"
+	gcpcluster "github.com/postern-dev/postern/test/gcp/incluster"
 	"github.com/postern-dev/postern/test/installation"
 	"github.com/postern-dev/postern/test/openbao/incluster"
 	"github.com/postern-dev/postern/test/otlp"
@@ -165,8 +166,12 @@ func (e *environment) images(ctx context.Context) built {
 	if err != nil {
 		return built{err: err}
 	}
+	gcpImage, err := e.gcpImage(ctx)
+	if err != nil {
+		return built{err: err}
+	}
 	upstream, err := e.upstreamImages(ctx)
-	return built{tarballs: append(append(tarballs, baoImage, awsImage, azureImage), upstream...), err: err}
+	return built{tarballs: append(append(tarballs, baoImage, awsImage, azureImage, gcpImage), upstream...), err: err}
 }
 
 func (e *environment) connect() error {
@@ -195,6 +200,7 @@ func (e *environment) listenForTraces(ctx context.Context) error {
 		"${AWS_ACCESS_KEY_ID}", adminKeyID, "${AWS_SECRET_ACCESS_KEY}", adminKey,
 		"${HOST_IP}", e.cluster.HostIP(), "${AZURE_PROXY}", azurecluster.Proxy,
 		"${AZURE_TENANT_ID}", azureTenantID, "${AZURE_CLIENT_ID}", adminClientID, "${AZURE_CLIENT_SECRET}", adminSecret,
+		"${GCP_PROXY}", gcpcluster.Proxy, "${GCP_METADATA}", gcpcluster.Metadata, "${GCP_PROJECT}", gcpProject,
 	).Replace(valuesTemplate)
 	return nil
 }

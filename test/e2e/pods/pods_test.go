@@ -38,6 +38,7 @@ func TestPods(t *testing.T) {
 		{"Policy", testPolicy},
 		{"AWS", testAWS},
 		{"Azure", testAzure},
+		{"GCP", testGCP},
 		{"Refresh", testRefresh},
 		{"Outage", testOutage},
 		{"Sync", testSync},

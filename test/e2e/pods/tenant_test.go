@@ -175,6 +175,23 @@ func (n *tenant) ready(name string) *corev1.Pod {
 	return pod
 }
 
+// refused creates a pod and waits until an event of it has all of these words.
+func (n *tenant) refused(words ...string) *corev1.Pod {
+	n.t.Helper()
+	pod := n.create(n.pod("web", "app"))
+	event := eventOf(n.t, pod, "SecretsMountFailed")
+	n.t.Logf("event: %s", event.Message)
+	for _, word := range words {
+		if !strings.Contains(event.Message, word) {
+			n.t.Errorf("the event says %q, and not %q", event.Message, word)
+		}
+	}
+	if strings.Contains(event.Message, "hunter2") || strings.Contains(event.Message, "eyJ") {
+		n.t.Errorf("the event tells a secret or a token: %s", event.Message)
+	}
+	return pod
+}
+
 // delete deletes a pod and waits until the API has none of that uid.
 func (n *tenant) delete(pod *corev1.Pod, options metav1.DeleteOptions) {
 	n.t.Helper()

@@ -58,3 +58,16 @@ func pathOf(environment []string) string {
 	}
 	return path
 }
+
+// typed runs what readers are told to type, in a directory whose programs come
+// before those of the system.
+func typed(t *testing.T, dir, script string) {
+	t.Helper()
+	bash := shared.cluster.Command(t.Context(), "bash", "-euo", "pipefail", "-c", "cd "+dir+"\n"+script)
+	var printed bytes.Buffer
+	bash.Stdout, bash.Stderr = &printed, &printed
+	bash.Env = append(bash.Environ(), "PATH="+dir+":"+pathOf(bash.Environ()))
+	if err := bash.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, printed.String())
+	}
+}

@@ -17,7 +17,7 @@ import (
 func examples(t *testing.T) map[string]string {
 	t.Helper()
 	var content []byte
-	for _, document := range []string{"policy.md", "azure.md"} {
+	for _, document := range []string{"policy.md", "azure.md", "gcp.md"} {
 		text, err := os.ReadFile("../../../../docs/" + document)
 		if err != nil {
 			t.Fatal(err)
@@ -204,8 +204,25 @@ func cases() map[string]struct{ allowed, refused []*gatewayv1.FetchRequest } {
 			},
 		},
 		"gcp-own-identity": {
-			requests{pod("gcp"), pod("gke", "auth", "pod-adc")},
-			requests{pod("gcp", "auth", "provider-adc"), pod("gke", "auth", "")},
+			requests{pod("gcp"), pod("gke", "auth", "pod-adc"), pod("gke", "auth", "")},
+			requests{pod("gcp", "auth", "provider-adc"), pod("gke", "auth", "provider-adc"), pod("gcp", "auth", "x")},
+		},
+		"gcp-identity-of-the-provider": {
+			requests{
+				changed(gcp("projects/shop-prod/secrets/legacy-db/versions/1"), parameter("auth", "provider-adc")),
+				gcp("projects/shop-prod/secrets/db/versions/1"),
+			},
+			requests{
+				changed(gcp("projects/shop-prod/secrets/db/versions/1"), parameter("auth", "provider-adc")),
+				changed(pod("gke", "secrets", "- {parent: projects/shop-prod, namePrefix: legacy-}"), parameter("auth", "provider-adc")),
+			},
+		},
+		"gcp-global-secrets-only": {
+			requests{gcp("projects/p/secrets/s/versions/latest")},
+			requests{
+				gcp("projects/p/locations/europe-west3/secrets/s/versions/1"), gcp("projects/p/locations/global/parameters/x/versions/1"),
+				pod("gke", "secrets", "- {parent: projects/p, labels: {app: shop}}"),
+			},
 		},
 		"gcp-pinned-versions": {
 			requests{gcp("projects/p/secrets/s/versions/latest"), changed(gcp("projects/p/secrets/s/versions/3"), inNamespace("bank"))},

@@ -1,4 +1,4 @@
-// Package authority certifies the hosts that the double plays.
+// Package authority certifies the hosts that a double plays.
 package authority
 
 import (
@@ -44,7 +44,7 @@ func New() (*Authority, error) {
 		return nil, fmt.Errorf("make the key of the hosts: %w", err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test double of Azure"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test double of a cloud"},
 		NotBefore: time.Now().Add(-validity), NotAfter: time.Now().Add(validity),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
