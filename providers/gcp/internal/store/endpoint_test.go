@@ -18,7 +18,7 @@ func TestManyRegions(t *testing.T) {
 	t.Parallel()
 	m := &memoryGoogle{}
 	var refs []Ref
-	for i := range 12 {
+	for i := range 4 {
 		location := fmt.Sprint("europe-west", i)
 		m.secrets = append(m.secrets, secretIn(location, "web", 1))
 		m.parameters = append(m.parameters, &memoryParameter{location: location, name: "conf", version: "v1", rendered: location})
@@ -26,7 +26,7 @@ func TestManyRegions(t *testing.T) {
 	}
 	w := newWorld(t, m, Config{})
 	var running sync.WaitGroup
-	for range 6 {
+	for range 4 {
 		running.Go(func() {
 			answers, err := w.store.Read(t.Context(), as("web"), refs)
 			if err != nil {
@@ -41,12 +41,12 @@ func TestManyRegions(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if got, want := w.operations(), "access=72 render=72"; got != want {
+	if got, want := w.operations(), "access=16 render=16"; got != want {
 		t.Errorf("requests are %s, want %s", got, want)
 	}
 	w.net.Lock()
 	defer w.net.Unlock()
-	if len(w.net.conns) != 24 {
+	if len(w.net.conns) != 8 {
 		t.Errorf("%d hosts", len(w.net.conns))
 	}
 	for host, conns := range w.net.conns {

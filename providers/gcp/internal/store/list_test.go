@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -151,9 +152,9 @@ func TestListFails(t *testing.T) {
 		if names, err := w.store.List(t.Context(), as("web"), sel); err != nil || len(names) != 4 {
 			t.Errorf("%v, %v", names, err)
 		}
-		n := 0
+		var came atomic.Int64
 		m.script = func(context.Context, arrival) error {
-			if n++; n == 2 {
+			if came.Add(1) == 2 {
 				return says(codes.PermissionDenied, "no")
 			}
 			return nil

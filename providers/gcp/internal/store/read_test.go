@@ -254,7 +254,7 @@ func TestCorruptedOnce(t *testing.T) {
 // TestConcurrency: so many at a time, and no more.
 func TestConcurrency(t *testing.T) {
 	t.Parallel()
-	m := &memoryGoogle{secrets: []*memorySecret{secretOf("web", 30)}}
+	m := &memoryGoogle{secrets: []*memorySecret{secretOf("web", 9)}}
 	const most = 3
 	reached := make(chan struct{})
 	var once sync.Once
@@ -272,7 +272,7 @@ func TestConcurrency(t *testing.T) {
 	}
 	w := newWorld(t, m, Config{Concurrency: most})
 	var refs []Ref
-	for i := range 30 {
+	for i := range 9 {
 		refs = append(refs, refTo("web", fmt.Sprint(i+1)))
 	}
 	for i, answer := range w.read(t, as("web"), refs...) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,8 +34,9 @@ func retryIn(d time.Duration) *errdetails.RetryInfo {
 
 // firstFail answers the first requests with an error, and lets the others pass.
 func firstFail(n int, err error) func(context.Context, arrival) error {
+	var came atomic.Int64
 	return func(context.Context, arrival) error {
-		if n--; n >= 0 {
+		if came.Add(1) <= int64(n) {
 			return err
 		}
 		return nil
@@ -46,8 +48,9 @@ func firstFail(n int, err error) func(context.Context, arrival) error {
 func hang(t *testing.T, n int) func(context.Context, arrival) error {
 	gone := make(chan struct{})
 	t.Cleanup(func() { close(gone) })
+	var came atomic.Int64
 	return func(context.Context, arrival) error {
-		if n--; n >= 0 {
+		if came.Add(1) <= int64(n) {
 			<-gone
 		}
 		return nil
