@@ -72,7 +72,7 @@ type options struct {
 
 func (o *options) declare(flags *sdk.Flags) {
 	f := &o.federation
-	flags.String(&f.Project, "project", "", "project of the GKE cluster (default PROJECT, then the metadata server's)")
+	flags.String(&f.Project, "project", "", "project of the GKE cluster, whose pool pods' tokens are for (default PROJECT)")
 	flags.String(&f.ClusterName, "cluster-name", "", "name of the GKE cluster (default CLUSTER_NAME, then the metadata server's)")
 	flags.String(&f.ClusterLocation, "cluster-location", "", "location of the GKE cluster (default CLUSTER_LOCATION, then the metadata server's)")
 	flags.String(&o.audience, "workload-identity-audience", "", "audience of the token exchange where it is not that of a GKE cluster: //iam.googleapis.com/projects/<number>/locations/global/workloadIdentityPools/<pool>/providers/<provider>, or identitynamespace:<pool>:<provider> (default that of the file GOOGLE_APPLICATION_CREDENTIALS, if it is an external_account)")
