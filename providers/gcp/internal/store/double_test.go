@@ -66,7 +66,7 @@ type project struct {
 func newProject(t *testing.T, id string, document map[string]any) *project {
 	t.Helper()
 	if testDouble == nil {
-		t.Skipf("%s is not set: `make test` builds the test double and sets it; by hand, run "+
+		t.Fatalf("%s is not set: `make test` builds the test double and sets it; by hand, run "+
 			"`go build -o postern-gcp ./cmd/postern-gcp` in test and set %s to its path", doubleEnv, doubleEnv)
 	}
 	p := &project{double: testDouble, t: t, id: id, store: New(Config{})}

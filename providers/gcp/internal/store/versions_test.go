@@ -123,6 +123,15 @@ func TestUntold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := some()
+			w := newWorld(t, m, Config{})
+			refs := []Ref{refTo("web", "latest"), refTo("web", "1"), refTo("web", "2")}
+			w.versions(t, as("web"), refs...)
+			w.read(t, as("web"), refs...)
+			if got := w.versions(t, as("web"), refs...); got == "?" {
+				t.Fatal("not told before")
+			}
+			w.operations()
+			m.mu.Lock()
 			m.change = func(r arrival, answer any) {
 				if v, ok := answer.(*secretmanagerpb.SecretVersion); ok && tt.change != nil && strings.HasSuffix(r.resource, "latest") {
 					tt.change(v)
@@ -134,9 +143,8 @@ func TestUntold(t *testing.T) {
 				}
 				return nil
 			}
-			w := newWorld(t, m, Config{})
-			w.know(t, refTo("web", "3"), refTo("web", "1"), refTo("web", "2"))
-			if got := w.versions(t, as("web"), refTo("web", "latest"), refTo("web", "1"), refTo("web", "2")); got != "?" {
+			m.mu.Unlock()
+			if got := w.versions(t, as("web"), refs...); got != "?" {
 				t.Errorf("versions are %q", got)
 			}
 			if n := len(w.arrivals()); n > 3 {
