@@ -1,8 +1,11 @@
 package telemetry
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/attribute"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
@@ -33,9 +36,19 @@ func (t *Telemetry) startMetrics(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithView(withoutHosts()))
 	t.registry = registry
 	t.MeterProvider = provider
 	t.shutdown = append(t.shutdown, provider.Shutdown)
 	return nil
+}
+
+// withoutHosts takes the host and the port out of the metrics of clients. Which
+// stores there are is said by whoever writes classes: any number of names.
+func withoutHosts() sdkmetric.View {
+	hosts := attribute.NewDenyKeysFilter("server.address", "server.port")
+	return func(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
+		of := strings.HasPrefix(i.Name, "http.client.") || strings.HasPrefix(i.Name, "rpc.client.")
+		return sdkmetric.Stream{Name: i.Name, Description: i.Description, Unit: i.Unit, AttributeFilter: hosts}, of
+	}
 }
