@@ -149,7 +149,7 @@ func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
 		return err
 	}
 	c.say("certificates and configuration are written to %s", c.dir)
-	if err := c.boot(); err != nil {
+	if err := c.boot(ctx); err != nil {
 		return err
 	}
 	if err := c.load(); err != nil {
@@ -168,11 +168,11 @@ func (c *Cluster) up(ctx context.Context, cfg Config, programs programs) error {
 }
 
 // boot starts process 1.
-func (c *Cluster) boot() error {
+func (c *Cluster) boot(ctx context.Context) error {
 	if err := node.MakeCgroups(c.dir.cgroup()); err != nil {
 		return err
 	}
-	lifeline, err := startInit(c.dir)
+	lifeline, err := startInit(ctx, c.dir)
 	if err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (c *Cluster) Reboot(ctx context.Context) error {
 		_ = c.lifeline.Close() // nobody reads it any more
 	}
 	c.say("everything on the node has ended")
-	if err := c.boot(); err != nil {
+	if err := c.boot(ctx); err != nil {
 		return err
 	}
 	if err := c.bringUp(ctx, nil); err != nil {

@@ -26,7 +26,7 @@ var errNotRunning = errors.New("the cluster is not running")
 
 // startInit starts process 1 in namespaces of its own. It lives until the
 // returned lifeline is closed, or longer if node.Stay is written to it.
-func startInit(l layout) (lifeline *os.File, err error) {
+func startInit(ctx context.Context, l layout) (lifeline *os.File, err error) {
 	input, lifeline, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the node: %w", err)
@@ -49,7 +49,19 @@ func startInit(l layout) (lifeline *os.File, err error) {
 		_ = lifeline.Close()
 		return nil, fmt.Errorf("start the node in new namespaces: %w", err)
 	}
+	pid := cmd.Process.Pid
 	go func() { _ = cmd.Wait() }() // how it ended is in its log
+	// Where the program has to be read from disk first, the kernel has no command line
+	// of the process for some time, by which findInit knows it.
+	err = poll(ctx, "the node's process 1 runs its program", func(context.Context) error {
+		if !isInit(l, pid) && alive(pid) {
+			return fmt.Errorf("process %d does not yet", pid)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, lifeline.Close())
+	}
 	return lifeline, nil
 }
 
