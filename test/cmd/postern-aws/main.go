@@ -3,109 +3,48 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/postern-dev/postern/test/aws"
 	"github.com/postern-dev/postern/test/aws/control"
 	"github.com/postern-dev/postern/test/double"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "postern-aws:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(program().Main(context.Background())) }
 
-// options are the flags.
-type options struct {
-	cfg                 aws.Config
-	issuer              double.IssuerFlags
-	seedFile, readyFile string
-	debug               bool
-}
-
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
-	flags := flag.NewFlagSet("postern-aws", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.cfg.Listen, "listen", "127.0.0.1:0", "`address` of the AWS endpoint")
-	flags.StringVar(&o.cfg.Control, "control", "127.0.0.1:0", "`address` of the control API")
-	flags.StringVar(&o.cfg.PodIdentity, "pod-identity", "127.0.0.1:0", "`address` of the Pod Identity agent, or off")
-	flags.StringVar(&o.cfg.PodIdentity6, "pod-identity6", "", "its second `address`, such as [::1]:0")
-	flags.StringVar(&o.cfg.Account, "account", "", "`account` of names that say none (111122223333)")
-	flags.StringVar(&o.cfg.Partition, "partition", "", "`partition` of ARNs (aws)")
-	flags.StringVar(&o.cfg.STSUpstream, "sts-upstream", "", "`URL` of a MinIO that verifies web identity tokens")
-	flags.StringVar(&o.cfg.STSUpstreamRole, "sts-upstream-role", "", "MinIO's own role `ARN`")
-	o.issuer.Add(flags)
-	flags.StringVar(&o.seedFile, "seed", "", "`file` with a document for POST /apply")
-	flags.StringVar(&o.readyFile, "ready-file", "", "`file` to write the addresses to")
-	flags.BoolVar(&o.debug, "debug", false, "log each request")
-	if err := flags.Parse(args); err != nil {
-		return options{}, err
+func program() double.Program {
+	var cfg aws.Config
+	return double.Program{
+		Name: "postern-aws",
+		Flags: func(flags *flag.FlagSet) {
+			flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "`address` of the AWS endpoint")
+			flags.StringVar(&cfg.Control, "control", "127.0.0.1:0", "`address` of the control API")
+			flags.StringVar(&cfg.PodIdentity, "pod-identity", "127.0.0.1:0", "`address` of the Pod Identity agent, or off")
+			flags.StringVar(&cfg.PodIdentity6, "pod-identity6", "", "its second `address`, such as [::1]:0")
+			flags.StringVar(&cfg.Account, "account", "", "`account` of names that say none (111122223333)")
+			flags.StringVar(&cfg.Partition, "partition", "", "`partition` of ARNs (aws)")
+			flags.StringVar(&cfg.STSUpstream, "sts-upstream", "", "`URL` of a MinIO that verifies web identity tokens")
+			flags.StringVar(&cfg.STSUpstreamRole, "sts-upstream-role", "", "MinIO's own role `ARN`")
+		},
+		Start: func(ctx context.Context, with double.Given) (double.Running, error) {
+			cfg.Logger = with.Logger
+			for _, issuer := range with.Issuers {
+				cfg.Issuers = append(cfg.Issuers, control.Issuer{
+					URL: issuer.URL, JWKS: issuer.JWKS, JWKSURL: issuer.JWKSURL, CAPEM: issuer.CAPEM, BearerToken: issuer.BearerToken,
+				})
+			}
+			server, err := aws.Start(ctx, cfg)
+			if err != nil {
+				return double.Running{}, err
+			}
+			return double.Running{Addresses: server.Addresses, Close: server.Close, Seed: func(document []byte) error {
+				d, err := control.ReadDocument(document)
+				if err == nil {
+					_, err = server.Apply(d)
+				}
+				return err
+			}}, nil
+		},
 	}
-	if flags.NArg() != 0 {
-		return options{}, fmt.Errorf("unexpected arguments: %q", flags.Args())
-	}
-	return o, nil
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o, err := parse(args, stderr)
-	if err != nil {
-		return err
-	}
-	issuer, ok, err := o.issuer.Read()
-	if err != nil {
-		return err
-	}
-	if ok {
-		o.cfg.Issuers = []control.Issuer{{
-			URL: issuer.URL, JWKS: issuer.JWKS, JWKSURL: issuer.JWKSURL, CAPEM: issuer.CAPEM, BearerToken: issuer.BearerToken,
-		}}
-	}
-	if o.debug {
-		o.cfg.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	server, err := aws.Start(ctx, o.cfg)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	if err := o.seed(server); err != nil {
-		return err
-	}
-	if err := double.Ready(server.Addresses, o.readyFile, stdout); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
-}
-
-func (o options) seed(server *aws.Server) error {
-	if o.seedFile == "" {
-		return nil
-	}
-	contents, err := os.ReadFile(o.seedFile)
-	if err != nil {
-		return fmt.Errorf("read the seed: %w", err)
-	}
-	d, err := control.ReadDocument(contents)
-	if err != nil {
-		return fmt.Errorf("seed %s: %w", o.seedFile, err)
-	}
-	if _, err := server.Apply(d); err != nil {
-		return fmt.Errorf("seed %s: %w", o.seedFile, err)
-	}
-	return nil
 }

@@ -22,14 +22,14 @@ func start(t *testing.T, args ...string) control.Addresses {
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, args, writer, io.Discard)
+		err := program().Run(ctx, args, writer, io.Discard)
 		_ = writer.CloseWithError(io.EOF)
 		ended <- err
 	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("run() = %v, want nil when it is told to end", err)
+			t.Errorf("Run() = %v, want nil when it is told to end", err)
 		}
 	})
 	line, err := bufio.NewReader(reader).ReadBytes('\n')
@@ -102,9 +102,9 @@ func TestArgumentsThatAreWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), test.args, io.Discard, io.Discard)
+			err := program().Run(t.Context(), test.args, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("run(%q) = %v, want an error with %q", test.args, err, test.want)
+				t.Errorf("Run(%q) = %v, want an error with %q", test.args, err, test.want)
 			}
 		})
 	}
